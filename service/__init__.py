@@ -1,0 +1,1 @@
+"""The web process, and everything that the web process and the workers share. Never imports torch."""

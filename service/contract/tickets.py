@@ -1,0 +1,42 @@
+"""Celery messages: doorbells. Losing one costs latency, duplicating one costs nothing."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+IO_QUEUE = "io"
+
+
+def engine_queue(model: str) -> str:
+    """The Celery queue that the engine workers of one model listen on."""
+    return f"engine.{model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """There is work for this model."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """A batch has lines to read."""
+
+    batch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A batch has ended and wants its files written."""
+
+    batch_id: str
+
+
+Ticket: TypeAlias = Wake | Ingest | Export
+
+# Names under which workers/tasks.py registers the tasks; payloads are the dataclasses' fields as JSON.
+TASK_NAMES: dict[type[Wake] | type[Ingest] | type[Export], str] = {
+    Wake: "sluice.wake",
+    Ingest: "sluice.ingest_manifest",
+    Export: "sluice.export_results",
+}

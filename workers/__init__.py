@@ -1,0 +1,1 @@
+"""The Celery processes: the only place with tensors."""
