@@ -94,7 +94,11 @@ Outcome: TypeAlias = Succeeded | Failed | Cancelled
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a finish wrote: `fenced` outcomes belonged to jobs that were no longer ours."""
+    """What a finish wrote: `fenced` outcomes belonged to jobs that were no longer ours.
+
+    batches: ids of the batches whose progress moved, for a look at whether they are done.
+    """
 
     recorded: int
     fenced: int
+    batches: frozenset[str] = frozenset()

@@ -50,7 +50,8 @@ class Prefill:
 class StepPlan:
     """One step of the device, executed in this order: free, park, restore, prefill, decode.
 
-    free: rows whose KV is no longer wanted. park: rows to move out into a handle. restore: (row, parked handle) to move in.
+    free: rows whose KV is no longer wanted. park: rows to move out into a handle.
+    restore: (row, parked handle) to move in.
     decode: rows that draw one more token; rows filled by this plan's prefills draw theirs in the prefill.
     """
 
@@ -141,7 +142,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A sequence has ended. reason: `stop`, `length` or `cancelled`; the stopping token is in `tokens` if it was drawn."""
+    """A sequence has ended.
+
+    reason: `stop`, `length` or `cancelled`. The stopping token is in `tokens` if it was drawn.
+    """
 
     sequence: Sequence
     reason: str
