@@ -1,0 +1,25 @@
+"""OpenAI's chat words, for those who need several of them: requests in, completions out."""
+
+from service.contract.chat import (
+    ChatRequest,
+    ignored_fields,
+    media_refs,
+    parse_chat_request,
+    read_chat_request,
+    template_messages,
+)
+from service.contract.replies import chunk, completion_body, completion_id, usage_body, usage_chunk
+
+__all__ = [
+    "ChatRequest",
+    "chunk",
+    "completion_body",
+    "completion_id",
+    "ignored_fields",
+    "media_refs",
+    "parse_chat_request",
+    "read_chat_request",
+    "template_messages",
+    "usage_body",
+    "usage_chunk",
+]
