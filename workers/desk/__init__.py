@@ -1,0 +1,1 @@
+"""A claimed job's way to a recorded reply: claim → media → prompt → engine → record."""

@@ -1,0 +1,217 @@
+"""The desk: claims no more than it can seat, prepares ahead of the device, and sees every job to its record."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Sequence as Ordered
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy.exc import DBAPIError
+
+from service.actions.parts import Parts
+from service.contract.jobs import Cancelled, ClaimedJob, Failed, Outcome, WorkerId
+from service.contract.lifecycle import JobClass
+from service.errors import ModelFailed, SluiceError
+from service.store import jobs
+from workers.desk.prepare import Preparer
+from workers.desk.recorder import Recorder
+from workers.desk.seats import Seat, Seats
+from workers.desk.stepper import Stepper
+
+log = logging.getLogger(__name__)
+
+LISTENER_GRACE_SECONDS = 5.0
+
+
+class Desk:
+    """Where claimed jobs are handled.
+
+    Bulk jobs in hand are at most twice the slots, so that the next ones are ready when a slot frees; chats have
+    as many seats again, so that bulk never keeps them waiting at the door.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        models: Ordered[str],
+        num_slots: int,
+        preparer: Preparer,
+        stepper: Stepper,
+        recorder: Recorder,
+        seats: Seats,
+    ) -> None:
+        self._parts = parts
+        self._models = models
+        self._num_slots = num_slots
+        self._preparer = preparer
+        self._stepper = stepper
+        self._recorder = recorder
+        self._seats = seats
+        self._bell = threading.Event()
+        self._draining = threading.Event()
+        self._owner: WorkerId = ""
+        self._pool = ThreadPoolExecutor(parts.settings.num_preparers, thread_name_prefix="preparer")
+        self._thread = threading.Thread(target=self._run, name="claimer", daemon=True)
+
+    def start(self, owner: WorkerId) -> None:
+        """Begin claiming as `owner`."""
+        self._owner = owner
+        self._thread.start()
+
+    def ring(self) -> None:
+        """Somebody says that there is work."""
+        self._bell.set()
+
+    def settle(self, seat: Seat, outcome: Outcome) -> None:
+        """A seat's job has an outcome: record it and free the seat."""
+        self._recorder.record(outcome)
+        self._seats.leave(seat)
+        if seat.is_chat or self._bulk_room() or not len(self._seats):
+            self._bell.set()
+
+    def cancel(self, job_ids: set[int]) -> None:
+        """End these jobs, wherever they are on their way."""
+        for seat in self._seats.all():
+            if seat.job.id in job_ids and not seat.cancelled:
+                seat.cancelled = True
+                self._stepper.cancel(seat.job.id)
+
+    def drop_unheard(self) -> None:
+        """Cancel chats whose client has gone. A young one is left alone: its listener may not have sat down yet."""
+        gone = {
+            seat.job.id
+            for seat in self._seats.all()
+            if seat.is_chat
+            and time.monotonic() - seat.claimed_at > LISTENER_GRACE_SECONDS
+            and not self._parts.streams.is_alive(seat.job.id)
+        }
+        self.cancel(gone)
+
+    def change_owner(self, owner: WorkerId) -> None:
+        """Our lease ran out: what we hold belongs to others now. Drop it and go on under a new name.
+
+        Outcomes that are still on their way carry the old owner and are refused by the fence.
+        """
+        self._owner = owner
+        for seat in self._seats.all():
+            self._drop(seat)
+
+    def drain(self, seconds: float) -> None:
+        """Claim no more, finish what runs for up to `seconds`, then give the rest back without a burnt attempt."""
+        self._draining.set()
+        self._bell.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        waiting = [seat for seat in self._seats.all() if seat.prepared is None]
+        self._release(waiting)
+        if not self._seats.wait_empty(seconds):
+            self._release(self._seats.all())
+
+    def _release(self, seats: list[Seat]) -> None:
+        for seat in seats:
+            self._drop(seat)
+        self._give_back([seat.job for seat in seats])
+
+    def _give_back(self, claimed: list[ClaimedJob]) -> None:
+        if claimed:
+            with self._parts.database.transaction() as db:
+                jobs.release(db, claimed, self._owner)
+
+    def _drop(self, seat: Seat) -> None:
+        """Forget a job without an outcome."""
+        seat.ended = seat.cancelled = True
+        self._stepper.cancel(seat.job.id)
+        self._seats.leave(seat)
+
+    def _run(self) -> None:
+        while not self._draining.is_set():
+            self._bell.clear()
+            if not self._guarded_round():
+                self._bell.wait(self._parts.settings.poll_seconds * random.uniform(0.8, 1.2))
+
+    def _guarded_round(self) -> int:
+        try:
+            return self._claim_round()
+        except DBAPIError as exception:
+            log.warning("the database is away (%s); trying again", type(exception.orig).__name__)
+        except Exception:
+            log.exception("claiming failed; trying again")
+        return 0
+
+    def _claim_round(self) -> int:
+        claimed = self._claim()
+        if any(job.solo for job in claimed):
+            return self._run_alone(claimed)
+        self._admit(claimed)
+        return len(claimed)
+
+    def _bulk_room(self) -> int:
+        """How many bulk jobs to claim now. A commit costs the same for one row as for many: no single seats."""
+        room = 2 * self._num_slots - self._seats.num_of(chat=False)
+        return room if room >= max(1, self._num_slots // 4) else 0
+
+    def _claim(self) -> list[ClaimedJob]:
+        chat_room = self._num_slots - self._seats.num_of(chat=True)
+        rooms = [
+            (kind, room)
+            for kind, room in ((JobClass.CHAT, chat_room), (JobClass.BULK, self._bulk_room()))
+            if room > 0
+        ]
+        if not rooms:
+            return []
+        owner, models = self._owner, self._models
+        with self._parts.database.transaction() as db:
+            return [
+                job
+                for kind, room in rooms
+                for job in jobs.claim(db, models=models, owner=owner, limit=room, job_class=kind)
+            ]
+
+    def _run_alone(self, claimed: list[ClaimedJob]) -> int:
+        """A suspect runs with nobody beside it, so that only it can be blamed. Others wait, or go back."""
+        suspect = next(job for job in claimed if job.solo)
+        self._give_back([job for job in claimed if job is not suspect])
+        while not self._seats.wait_at_most(0, 1.0):
+            if self._draining.is_set():
+                self._give_back([suspect])
+                return 0
+        self._admit([suspect])
+        while not self._seats.wait_at_most(0, 1.0) and not self._draining.is_set():
+            pass
+        return 1
+
+    def _admit(self, claimed: list[ClaimedJob]) -> None:
+        if not claimed:
+            return
+        # From here on a crash may be these jobs' doing, and the store must know before we touch them.
+        with self._parts.database.transaction() as db:
+            ours = jobs.begin(db, claimed, self._owner)
+        for job in claimed:
+            if job.id in ours:
+                self._pool.submit(self._prepare, self._seats.take(job))
+
+    def _prepare(self, seat: Seat) -> None:
+        if seat.cancelled:
+            self._settle_unless_ended(seat, Cancelled(seat.job))
+            return
+        try:
+            sequence = self._preparer.prepare(seat)
+        except SluiceError as error:
+            self._settle_unless_ended(seat, Failed(seat.job, error))
+            return
+        except Exception:
+            log.exception("preparing job %d failed", seat.job.id)
+            failure = ModelFailed(
+                "The request could not be prepared for the model.", code="preparation_failed"
+            )
+            self._settle_unless_ended(seat, Failed(seat.job, failure))
+            return
+        self._stepper.submit(sequence)
+        if seat.cancelled:  # it may have been cancelled while it was prepared
+            self._stepper.cancel(seat.job.id)
+
+    def _settle_unless_ended(self, seat: Seat, outcome: Outcome) -> None:
+        if not seat.ended:
+            seat.ended = True
+            self.settle(seat, outcome)

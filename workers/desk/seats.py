@@ -1,0 +1,112 @@
+"""A seat: everything that the desk holds of one job while it runs."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from service.contract.jobs import ClaimedJob, Usage
+from service.contract.lifecycle import JobClass
+from workers.model.detokenize import Detokenizer, StopChecker
+from workers.model.prepared import Prepared
+
+
+@dataclass(slots=True)
+class Seat:
+    """One job between claim and record. Times are monotonic seconds."""
+
+    job: ClaimedJob
+    claimed_at: float = field(default_factory=time.monotonic)
+    prepared: Prepared | None = None
+    detokenizer: Detokenizer | None = None
+    stops: StopChecker | None = None
+    text: list[str] = field(default_factory=list)
+    num_tokens: int = 0
+    submitted_at: float = 0.0
+    first_token_at: float = 0.0
+    cancelled: bool = False
+    ended: bool = False
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether somebody is waiting for this job's answer."""
+        return self.job.job_class is JobClass.CHAT
+
+    def take_tokens(self, tokens: tuple[int, ...]) -> tuple[str, bool]:
+        """New text that may be shown, and whether a stop string has ended the answer."""
+        assert self.detokenizer is not None
+        self.first_token_at = self.first_token_at or time.monotonic()
+        self.num_tokens += len(tokens)
+        text = self.detokenizer.push(tokens)
+        return self.stops.push(text) if self.stops else (text, False)
+
+    def finish_text(self) -> str:
+        """The text that was held back, now that no more tokens come."""
+        assert self.detokenizer is not None
+        rest = self.detokenizer.finish()
+        if self.stops is None:
+            return rest
+        shown, stopped = self.stops.push(rest)
+        return shown if stopped else shown + self.stops.finish()
+
+    def usage(self) -> Usage:
+        """Tokens and times as they stand now."""
+        now = time.monotonic()
+        first = self.first_token_at or now
+        counts = self.prepared.counts if self.prepared else Usage()
+        return Usage(
+            prompt_tokens=counts.prompt_tokens,
+            completion_tokens=self.num_tokens,
+            text_tokens=counts.text_tokens,
+            image_tokens=counts.image_tokens,
+            video_tokens=counts.video_tokens,
+            audio_tokens=counts.audio_tokens,
+            prompt_seconds=max(0.0, first - self.submitted_at) if self.submitted_at else 0.0,
+            completion_seconds=now - first if self.first_token_at else 0.0,
+        )
+
+
+class Seats:
+    """The jobs in hand, by id. Safe to use from every thread of the desk."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: dict[int, Seat] = {}
+        self._changed = threading.Condition(self._lock)
+
+    def take(self, job: ClaimedJob) -> Seat:
+        """Give the job a seat."""
+        seat = Seat(job)
+        with self._lock:
+            self._taken[job.id] = seat
+        return seat
+
+    def leave(self, seat: Seat) -> None:
+        """Free the seat, if it is still this one."""
+        with self._changed:
+            if self._taken.get(seat.job.id) is seat:
+                del self._taken[seat.job.id]
+            self._changed.notify_all()
+
+    def num_of(self, *, chat: bool) -> int:
+        """How many jobs of one class are in hand."""
+        with self._lock:
+            return sum(seat.is_chat is chat for seat in self._taken.values())
+
+    def all(self) -> list[Seat]:
+        """Everything in hand, oldest claim first."""
+        with self._lock:
+            return list(self._taken.values())
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._taken)
+
+    def wait_empty(self, seconds: float) -> bool:
+        """Wait until nothing is in hand; False if the time was over first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._taken, timeout=seconds)
+
+    def wait_at_most(self, count: int, seconds: float) -> bool:
+        """Wait until at most `count` jobs are in hand; False if the time was over first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._taken) <= count, timeout=seconds)

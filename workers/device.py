@@ -1,0 +1,147 @@
+"""One engine worker: a pinned device, the model that is loaded on it once, and the desk in front of them."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+
+from service.actions.parts import Parts
+from service.contract.lifecycle import WorkerRole
+from service.errors import ConfigurationError
+from workers.desk.desk import Desk
+from workers.desk.keeper import Keeper, KeeperCalls
+from workers.desk.prepare import Preparer
+from workers.desk.publisher import Publisher
+from workers.desk.recorder import Recorder
+from workers.desk.seats import Seats
+from workers.desk.stepper import Stepper
+from workers.engine.engine import Engine, EngineConfig
+from workers.media.media import Media
+from workers.presence import Presence
+from workers.uploads import open_upload
+
+log = logging.getLogger(__name__)
+
+# sysexits.h: EX_CONFIG, where starting again cannot help; EX_SOFTWARE, where a fresh process can go on.
+EXIT_CONFIGURATION, EXIT_CRASHED = 78, 70
+
+
+class Device:
+    """Opens in a thread of its own, so that a SIGTERM is heard while gigabytes load."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._presence = Presence(parts, WorkerRole.ENGINE)
+        self._desk: Desk | None = None
+        self._closers: list[Callable[[], None]] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._open, name="device", daemon=True)
+
+    def start(self) -> None:
+        """Begin loading, and return at once."""
+        self._thread.start()
+
+    def ring(self) -> None:
+        """A ticket says that there is work."""
+        if self._desk is not None:
+            self._desk.ring()
+
+    def stop(self) -> None:
+        """Drain: finish what runs, give back the rest, and leave no lease behind."""
+        self._stopping.set()
+        if self._desk is not None:
+            self._desk.drain(self._parts.settings.drain_seconds)
+        for close in reversed(self._closers):
+            close()
+        self._presence.leave("drained")
+
+    def _open(self) -> None:
+        try:
+            # The decoders' server starts before torch is in this process: its children must inherit nothing of it.
+            media = self._open_media()
+            self._presence.enter()
+            self._open_keeper()
+            self._open_desk(media)
+        except ConfigurationError as error:
+            self._presence.set_model_state("failed")
+            self._exit(error.message, EXIT_CONFIGURATION)
+        except Exception:
+            log.critical("the device could not be opened", exc_info=True)
+            self._exit("The engine worker could not start; its log says why.", EXIT_CRASHED)
+
+    def _open_media(self) -> Media:
+        settings = self._parts.settings
+        media = Media(
+            roots=settings.allowed_roots,
+            read_upload=lambda tenant_id, file_id: open_upload(self._parts, tenant_id, file_id),
+            num_decoders=settings.num_decoders,
+        )
+        media.start()
+        self._closers.append(media.close)
+        return media
+
+    def _open_keeper(self) -> None:
+        calls = KeeperCalls(
+            lease_lost=self._lease_lost,
+            cancel=lambda job_ids: self._desk.cancel(job_ids) if self._desk else None,
+            listeners=lambda: self._desk.drop_unheard() if self._desk else None,
+        )
+        keeper = Keeper(self._parts, self._presence, calls)
+        keeper.start()
+        self._closers.append(keeper.close)
+
+    def _open_desk(self, media: Media) -> None:
+        """Load the model, put the rooms together around it, and open for work."""
+        # Imported here: torch takes seconds, and the process should be seen and stoppable before.
+        from workers.model.loading import LoadOptions, load
+        from workers.model.slot_model import TorchSlotModel
+
+        settings = self._parts.settings
+        loaded = load(LoadOptions.from_settings(settings))
+        model = TorchSlotModel(
+            loaded.model,
+            num_slots=settings.max_slots,
+            max_context_tokens=min(settings.max_context_tokens, loaded.max_context_tokens),
+        )
+        publisher = Publisher(self._parts.streams)
+        recorder = Recorder(self._parts, publisher)
+        stepper = Stepper(
+            Engine(model, EngineConfig()),
+            publisher,
+            provenance=loaded.provenance,
+            on_outcome=lambda seat, outcome: desk.settle(seat, outcome),
+            on_crash=lambda: self._exit("The engine stopped; its log says why.", EXIT_CRASHED),
+        )
+        desk = Desk(
+            self._parts,
+            models=(settings.model_name,),
+            num_slots=model.num_slots,
+            preparer=Preparer(self._parts, media, loaded.prompter, model.max_context_tokens),
+            stepper=stepper,
+            recorder=recorder,
+            seats=Seats(),
+        )
+        for room in (publisher, recorder, stepper):
+            room.start()
+            self._closers.append(room.close)
+        if self._stopping.is_set():
+            return
+        self._presence.set_model_state("ready", loaded.revision)
+        self._desk = desk
+        desk.start(self._presence.worker_id)
+        log.info("ready: %s, %s", settings.model_name, loaded.description)
+
+    def _lease_lost(self) -> None:
+        """Others may hold our jobs now: drop them, and come back under a new name with the model still loaded."""
+        log.warning("the lease was lost; going on as a new worker")
+        self._presence.enter()
+        if self._desk is not None:
+            self._presence.set_model_state("ready")
+            self._desk.change_owner(self._presence.worker_id)
+
+    def _exit(self, sentence: str, code: int) -> None:
+        """End the process here and now: a half-open device must not hold a lease."""
+        log.critical("%s", sentence)
+        self._presence.leave(sentence)
+        logging.shutdown()
+        os._exit(code)

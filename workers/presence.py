@@ -1,0 +1,61 @@
+"""A worker's row in SQL: a new id each time it enters, a lease while it stays."""
+
+import contextlib
+import platform
+import threading
+
+from sqlalchemy.exc import DBAPIError
+
+from service.actions.parts import Parts
+from service.contract.jobs import WorkerId
+from service.contract.lifecycle import WorkerRole
+from service.store import workers
+
+
+class Presence:
+    """Who we are to the store. An id is never used twice: it is half of the fence."""
+
+    def __init__(self, parts: Parts, role: WorkerRole) -> None:
+        self._parts = parts
+        self._role = role
+        self._lock = threading.Lock()
+        self._worker_id: WorkerId = ""
+        self._revision: str | None = None
+
+    @property
+    def worker_id(self) -> WorkerId:
+        """Our present id; empty before `enter`."""
+        return self._worker_id
+
+    def enter(self) -> None:
+        """Register under a new id."""
+        settings = self._parts.settings
+        with self._lock, self._parts.database.transaction() as db:
+            self._worker_id = workers.register(
+                db,
+                role=self._role,
+                node=platform.node(),
+                models=[settings.model_name] if self._role is WorkerRole.ENGINE else [],
+                device=settings.device,
+                lease_seconds=settings.lease_seconds,
+            )
+
+    def beat(self) -> bool:
+        """Renew the lease; False if it was lost."""
+        with self._lock, self._parts.database.transaction() as db:
+            return workers.heartbeat(db, self._worker_id, self._parts.settings.lease_seconds)
+
+    def set_model_state(self, state: str, revision: str | None = None) -> None:
+        """Say how far the model is: loading, ready or failed."""
+        self._revision = revision or self._revision
+        if not self._worker_id:
+            return
+        with self._lock, self._parts.database.transaction() as db:
+            name = self._parts.settings.model_name
+            workers.set_model_state(db, self._worker_id, name, state, self._revision)
+
+    def leave(self, cause: str) -> None:
+        """Give up the lease at once, as far as the database can be reached."""
+        if self._worker_id:
+            with contextlib.suppress(DBAPIError), self._lock, self._parts.database.transaction() as db:
+                workers.retire(db, self._worker_id, cause)

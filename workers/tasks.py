@@ -1,0 +1,26 @@
+"""The Celery tasks. A ticket carries no work, only the news of it."""
+
+from collections.abc import Callable
+
+from celery import Celery
+
+from service.actions.export_results import export_results
+from service.actions.ingest_manifest import ingest_manifest
+from service.actions.parts import Parts
+from service.contract.tickets import TASK_NAMES, Export, Ingest, Wake
+
+
+def register(app: Celery, parts: Parts, ring: Callable[[], None]) -> None:
+    """Give the app its tasks; `ring` wakes this process's desk."""
+
+    @app.task(name=TASK_NAMES[Wake])
+    def wake(model: str) -> None:
+        ring()
+
+    @app.task(name=TASK_NAMES[Ingest])
+    def ingest(batch_id: str) -> None:
+        ingest_manifest(parts, batch_id)
+
+    @app.task(name=TASK_NAMES[Export])
+    def export(batch_id: str) -> None:
+        export_results(parts, batch_id)
