@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from typing import TypeAlias
+from urllib.parse import quote
 
 IO_QUEUE = "io"
 
 
 def engine_queue(model: str) -> str:
     """The Celery queue that the engine workers of one model listen on."""
-    return f"engine.{model}"
+    # A queue's name becomes a file name on the filesystem broker, and one item of a comma-separated list.
+    return f"engine.{quote(model, safe='')}"
 
 
 @dataclass(frozen=True, slots=True)
