@@ -15,7 +15,12 @@ class Settings(BaseSettings):
     """Everything an operator can set. Seconds, bytes and counts are named as such."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SLUICE_", frozen=True, extra="ignore", populate_by_name=True, enable_decoding=False
+        env_prefix="SLUICE_",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        enable_decoding=False,
+        env_parse_none_str="none",
     )
 
     data_dir: Path = Path(".sluice")
