@@ -1,0 +1,40 @@
+"""Files on the wire, as the openai client expects them."""
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+BATCH_OUTPUT = "batch_output"
+# What a client may upload a file for. Media goes under vision or user_data, manifests under batch.
+PURPOSES = ("batch", "vision", "user_data", "assistants")
+
+
+class FileObject(BaseModel):
+    """OpenAI: the file object. bytes: its size. created_at, expires_at: Unix seconds."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+    expires_at: int | None = None
+
+
+class FileList(BaseModel):
+    """A page of files."""
+
+    object: Literal["list"] = "list"
+    data: list[FileObject]
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool = False
+
+
+class DeletedFile(BaseModel):
+    """What deleting a file answers."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: bool = True
