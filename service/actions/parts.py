@@ -1,0 +1,36 @@
+"""The parts that every action works with, wired together once per process."""
+
+from dataclasses import dataclass
+
+from service.channels.blobs import Blobs
+from service.channels.doorbell import Doorbell
+from service.channels.streams import Streams
+from service.settings import Settings
+from service.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where an action finds SQL, blobs, the doorbell and the token streams."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    doorbell: Doorbell
+    streams: Streams
+
+    def close(self) -> None:
+        """Close what holds connections."""
+        self.streams.close()
+        self.database.close()
+
+
+def assemble(settings: Settings) -> Parts:
+    """Wire the parts; nothing connects before it is used."""
+    return Parts(
+        settings=settings,
+        database=Database(settings.database_url),
+        blobs=Blobs(settings.blob_url),
+        doorbell=Doorbell(settings),
+        streams=Streams(settings.redis_url),
+    )
