@@ -1,0 +1,75 @@
+"""Options that several commands take."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from sluice.client import Client
+    from sluice.launcher.options import ModelOptions
+
+DEFAULT_DATA_DIR = Path(".sluice")
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DATA_DIR,
+    show_default=True,
+    help="Where the database, results and logs of this stack are kept.",
+)
+url_option = click.option(
+    "--url", envvar="SLUICE_URL", default=DEFAULT_URL, show_default=True, help="A running sluice."
+)
+key_option = click.option("--key", envvar="SLUICE_API_KEY", help="API key, where the server asks for one.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+def model_options(function: Decorated) -> Decorated:
+    """Which model, and how it is loaded."""
+    for option in (
+        click.option(
+            "-m", "--model", help="A folder or a Hugging Face name [default: the bundled tiny model]."
+        ),
+        click.option("--served-name", help="The name that clients call the model by."),
+        click.option(
+            "--quant",
+            type=click.Choice(["8", "6", "4", "3", "2", "none"]),
+            help="HQQ bits for the weights, or none [default: 8].",
+        ),
+        click.option("--device", help="cpu, cuda, cuda:1 … [default: the best there is]."),
+        click.option(
+            "-c",
+            "--chat-template",
+            "--jinja-explicit",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="A .jinja or .json file to use instead of the model's own chat template.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def chosen_model(
+    model: str | None,
+    served_name: str | None,
+    quant: str | None,
+    device: str | None,
+    chat_template: Path | None,
+) -> "ModelOptions":
+    """The value of `model_options`."""
+    from sluice.launcher.options import ModelOptions
+
+    bits = {None: None, "none": 0}.get(quant, int(quant) if quant and quant != "none" else None)
+    return ModelOptions(model, served_name, bits, device, chat_template)
+
+
+def connected(url: str, key: str | None) -> "Client":
+    """A client for a running server."""
+    from sluice.client import Client
+
+    return Client(url, key)
