@@ -1,0 +1,159 @@
+"""Loading: from a folder or a hub name to a model that is ready to run, and the prompter that feeds it."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from service.contract.media import MediaNeeds
+from service.errors import ConfigurationError
+from workers.model.checkpoints import Checkpoint, find_checkpoint
+from workers.model.processors import load_processor, processor_backend
+from workers.model.prompts import Prompter
+from workers.model.templates import load_template
+
+log = logging.getLogger(__name__)
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What to load, and how. `auto`: a CUDA device where there is one; float32 on a CPU, bfloat16 on CUDA."""
+
+    model: str
+    device: str = "auto"
+    dtype: str = "auto"
+    chat_template: Path | None = None
+    revision: str | None = None
+    hub_cache: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in eval mode on its device, and its prompter. `provenance` goes into every result."""
+
+    model: PreTrainedModel
+    prompter: Prompter
+    revision: str
+    seconds: float
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> MediaNeeds:
+        """What media it takes."""
+        return self.prompter.needs
+
+
+def load(options: LoadOptions) -> Loaded:
+    """Load one model for serving.
+
+    Errors: ConfigurationError, whose sentence says what to change.
+    """
+    started = time.perf_counter()
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.dtype, device)
+    template = load_template(options.chat_template) if options.chat_template else None
+    checkpoint = find_checkpoint(options.model, options.revision, options.hub_cache)
+    config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    processor = load_processor(checkpoint.folder, config)
+    model = _load_model(checkpoint, config, device, dtype)
+    prompter = Prompter(processor, config, template=template, eos_ids=_eos_ids(model, processor), dtype=dtype)
+    seconds = time.perf_counter() - started
+    provenance = {
+        "model": checkpoint.name,
+        "revision": checkpoint.revision,
+        "device": str(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "processor": processor_backend(),
+    }
+    log.info("Loaded %s in %.1f s: %s", checkpoint.name, seconds, provenance)
+    return Loaded(model, prompter, checkpoint.revision, seconds, provenance)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name, or the best there is for `auto`."""
+    if name == "auto":
+        name = "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"There is no device '{name}'.", hint="Use auto, cpu, cuda or cuda:1."
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"The device {name} is not here: torch sees {torch.cuda.device_count()} CUDA devices.",
+            hint="Use --device cpu, or install a CUDA build of torch and its driver.",
+        )
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The precision of that name; for `auto` float32 on a CPU and bfloat16 elsewhere."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in _DTYPES:
+        raise ConfigurationError(f"There is no dtype '{name}'.", hint=f"Use auto, {', '.join(_DTYPES)}.")
+    return _DTYPES[name]
+
+
+def _load_model(
+    checkpoint: Checkpoint, config: PretrainedConfig, device: torch.device, dtype: torch.dtype
+) -> PreTrainedModel:
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    with _refuse_what_does_not_fit(checkpoint, device):
+        model: PreTrainedModel = _auto_class(config, checkpoint).from_pretrained(
+            checkpoint.folder,
+            config=config,
+            dtype=dtype,
+            device_map={"": device},
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    model.eval()  # type: ignore[no-untyped-call]
+    model.requires_grad_(False)
+    return model
+
+
+def _auto_class(config: PretrainedConfig, checkpoint: Checkpoint) -> Any:
+    for auto in (AutoModelForMultimodalLM, AutoModelForImageTextToText):
+        if type(config) in auto._model_mapping:
+            return auto
+    raise ConfigurationError(
+        f"{checkpoint.name} is of the family '{checkpoint.model_type}', which does not turn media into text.",
+        hint="Choose a vision-language or audio-language model.",
+    )
+
+
+@contextmanager
+def _refuse_what_does_not_fit(checkpoint: Checkpoint, device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ConfigurationError(
+            f"{checkpoint.name} does not fit the memory of {device}.",
+            code="out_of_memory",
+            hint="Quantize it (--quant 8 or 4), choose a smaller model, or another device.",
+        ) from error
+
+
+def _eos_ids(model: PreTrainedModel, processor: Any) -> frozenset[int]:
+    """Tokens that end an answer, by the model's generation settings and its tokenizer."""
+    settings = model.generation_config
+    named = settings.eos_token_id if settings is not None else None
+    ids = {processor.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])}
+    return frozenset(number for number in ids if isinstance(number, int))

@@ -1,0 +1,91 @@
+"""Processors: what turns text, pixels and sound into a family's tensors, and what media that family takes."""
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from transformers import AutoProcessor, PretrainedConfig
+
+from service.contract.media import MediaKind, MediaNeeds
+from service.errors import ConfigurationError
+from workers.model.libraries import HAS_TORCHVISION
+
+# A ProcessorMixin of transformers, whose hints are narrower than what its methods take.
+Processor: TypeAlias = Any
+
+DEFAULT_MAX_FRAMES = 32
+DEFAULT_AUDIO_SECONDS = 30.0
+_DEFAULT_AUDIO_RATE = 16_000
+
+
+def load_processor(folder: Path, config: PretrainedConfig) -> Processor:
+    """The processor that belongs to a checkpoint folder, for any family that transformers knows."""
+    try:
+        if not HAS_TORCHVISION and config.model_type == "gemma4":
+            from workers.model.gemma4_frames import load_gemma4_processor
+
+            return load_gemma4_processor(folder)
+        processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, trust_remote_code=False
+        )
+    except ImportError as error:
+        raise ConfigurationError(
+            f"The processor of {folder.name} needs a package that is not installed.",
+            hint="Install torchvision, in the release that belongs to this torch.",
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(
+            f"The folder {folder.name} holds a model but no processor that transformers can load.",
+            hint="It needs processor_config.json (or preprocessor_config.json) and the tokenizer's files.",
+        ) from error
+    if getattr(processor, "tokenizer", None) is None:
+        raise ConfigurationError(
+            f"The processor of {folder.name} has no tokenizer, so it cannot take a chat."
+        )
+    return processor
+
+
+def processor_backend() -> str:
+    """Which library resizes pixels; answers can differ in a rounding between the two."""
+    return "torchvision" if HAS_TORCHVISION else "pillow"
+
+
+def media_needs(processor: Processor, config: PretrainedConfig) -> MediaNeeds:
+    """What media this checkpoint takes, and in which form the decoders should deliver it."""
+    clips = getattr(processor, "video_processor", None)
+    return MediaNeeds(
+        takes=frozenset(kind for kind in MediaKind if _takes(kind, processor, config)),
+        audio_rate=int(getattr(_audio_processor(processor), "sampling_rate", None) or _DEFAULT_AUDIO_RATE),
+        num_frames=int(getattr(clips, "num_frames", None) or DEFAULT_MAX_FRAMES),
+        video_fps=getattr(clips, "fps", None),
+        max_audio_seconds=_max_audio_seconds(processor),
+    )
+
+
+def placeholder_ids(kind: MediaKind, processor: Processor, config: PretrainedConfig) -> frozenset[int]:
+    """Ids of the tokens that stand where a medium's embeddings go."""
+    named = list(getattr(processor, f"{kind}_token_ids", []))
+    if not any(isinstance(token, int) for token in named):
+        named = [getattr(config, f"{kind}_token_id", None), getattr(config, f"{kind}_token_index", None)]
+    return frozenset(token for token in named if isinstance(token, int))
+
+
+def _takes(kind: MediaKind, processor: Processor, config: PretrainedConfig) -> bool:
+    """A checkpoint may lack a tower that its family's processor serves: Gemma 4 comes with and without ears."""
+    part, tower = {
+        MediaKind.IMAGE: (getattr(processor, "image_processor", None), "vision_config"),
+        MediaKind.VIDEO: (getattr(processor, "video_processor", None), "vision_config"),
+        MediaKind.AUDIO: (_audio_processor(processor), "audio_config"),
+    }[kind]
+    return part is not None and getattr(config, tower, True) is not None
+
+
+def _audio_processor(processor: Processor) -> Any:
+    return getattr(processor, "audio_processor", None) or getattr(processor, "feature_extractor", None)
+
+
+def _max_audio_seconds(processor: Processor) -> float:
+    tokens = getattr(processor, "audio_seq_length", None)
+    milliseconds = getattr(processor, "audio_ms_per_token", None)
+    if tokens and milliseconds:
+        return float(tokens * milliseconds / 1000)
+    return float(getattr(_audio_processor(processor), "chunk_length", None) or DEFAULT_AUDIO_SECONDS)

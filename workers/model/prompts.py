@@ -1,0 +1,189 @@
+"""Prompts: messages and decoded media become the tensors of one request."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import PretrainedConfig
+from transformers.video_utils import VideoMetadata
+
+from service.contract.media import MediaKind, MediaNeeds
+from service.errors import BadMedia, BadRequest
+from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
+from workers.model.chat_format import ChatFormat, Message
+from workers.model.detokenize import Detokenizer
+from workers.model.prepared import Prepared, PromptCounts
+from workers.model.processors import Processor, media_needs, placeholder_ids
+from workers.model.templates import ChatTemplate
+
+_KIND_OF = {DecodedImage: MediaKind.IMAGE, DecodedVideo: MediaKind.VIDEO, DecodedAudio: MediaKind.AUDIO}
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+
+
+class Prompter:
+    """Renders the chat template and runs the family's processor. Threads may prepare at once.
+
+    A processor is not safe to share between threads, since its tokenizer keeps switches of the call in progress;
+    every call borrows one of its own, and as many copies are made as there are calls at a time.
+    """
+
+    def __init__(
+        self,
+        processor: Processor,
+        config: PretrainedConfig,
+        *,
+        template: ChatTemplate | None = None,
+        eos_ids: frozenset[int] = frozenset(),
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.needs: MediaNeeds = media_needs(processor, config)
+        self.eos_ids = eos_ids
+        self._dtype = dtype
+        self._original = processor
+        self._idle: SimpleQueue[Processor] = SimpleQueue()
+        self._format = ChatFormat(processor, template)
+        self._placeholders = {kind: placeholder_ids(kind, processor, config) for kind in MediaKind}
+        self._special_ids = _special_ids(processor.tokenizer)
+
+    def prepare(
+        self, messages: Sequence[Message], media: Sequence[Decoded], *, add_generation_prompt: bool = True
+    ) -> Prepared:
+        """The tensors of one request, with batch size 1.
+
+        messages: content is text or parts, a medium's part being {"type": "image" | "video" | "audio"}.
+        media: what these parts stand for, in their order.
+        Errors: BadRequest or BadMedia, with the part's place in the conversation.
+        """
+        conversation = _with_media(messages, media, self.needs)
+        options = {"add_generation_prompt": add_generation_prompt, "processor_kwargs": _video_options(media)}
+        with self._borrowed_processor() as processor:
+            try:
+                features = self._format.apply(processor, conversation, options)
+            except (ValueError, RuntimeError, ArithmeticError, IndexError) as error:
+                raise BadMedia(
+                    "The model's processor cannot take this combination of text and media.", param="messages"
+                ) from error
+        inputs = {
+            name: self._cast(value) for name, value in features.items() if isinstance(value, torch.Tensor)
+        }
+        return Prepared(inputs, self._count(inputs["input_ids"], media))
+
+    def detokenizer(self) -> Detokenizer:
+        """A fresh one, for one answer."""
+        return Detokenizer(self._original.tokenizer, self._special_ids)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text, without the special tokens that begin a prompt."""
+        with self._borrowed_processor() as processor:
+            return list(processor.tokenizer.encode(text, add_special_tokens=False))
+
+    @contextmanager
+    def _borrowed_processor(self) -> Iterator[Processor]:
+        try:
+            processor = self._idle.get_nowait()
+        except Empty:
+            processor = deepcopy(self._original)
+        try:
+            yield processor
+        finally:
+            self._idle.put(processor)
+
+    def _cast(self, value: torch.Tensor) -> torch.Tensor:
+        """Pixels and sound features go to the model's precision here, where it costs the device nothing."""
+        return value.to(self._dtype) if value.is_floating_point() and value.ndim > 1 else value
+
+    def _count(self, input_ids: torch.Tensor, media: Sequence[Decoded]) -> PromptCounts:
+        """Tokens by modality; a family that shows a video as many images has them counted as video."""
+        ids = input_ids[0].tolist()
+        counts = {kind: sum(token in tokens for token in ids) for kind, tokens in self._placeholders.items()}
+        kinds = {_KIND_OF[type(medium)] for medium in media}
+        if MediaKind.VIDEO in kinds and MediaKind.IMAGE not in kinds and not counts[MediaKind.VIDEO]:
+            counts[MediaKind.VIDEO], counts[MediaKind.IMAGE] = counts[MediaKind.IMAGE], 0
+        return PromptCounts(
+            text=len(ids) - sum(counts.values()),
+            image=counts[MediaKind.IMAGE],
+            video=counts[MediaKind.VIDEO],
+            audio=counts[MediaKind.AUDIO],
+        )
+
+
+def _with_media(messages: Sequence[Message], media: Sequence[Decoded], needs: MediaNeeds) -> list[Message]:
+    """The messages with an array in every medium's part, where the processors look for it."""
+    remaining = iter(media)
+    conversation = [
+        _message_with_media(message, remaining, needs, f"messages[{number}]")
+        for number, message in enumerate(messages)
+    ]
+    if not conversation:
+        raise BadRequest("The conversation is empty.", param="messages")
+    if next(remaining, None) is not None:
+        raise BadRequest("More media were given than the messages have parts for.", param="messages")
+    return conversation
+
+
+def _message_with_media(message: Message, media: Iterator[Decoded], needs: MediaNeeds, where: str) -> Message:
+    if message.get("role") not in _ROLES:
+        raise BadRequest(f"A role must be one of {', '.join(sorted(_ROLES))}.", param=f"{where}.role")
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    parts = [
+        part if part.get("type") == "text" else _media_part(part, media, needs, f"{where}.content[{number}]")
+        for number, part in enumerate(content)
+    ]
+    return {**message, "content": parts}
+
+
+def _media_part(part: Mapping[str, Any], media: Iterator[Decoded], needs: MediaNeeds, where: str) -> Message:
+    medium = next(media, None)
+    if medium is None or _KIND_OF[type(medium)] != part.get("type"):
+        raise BadRequest(f"The part of type '{part.get('type')}' has no medium of that type.", param=where)
+    kind = _KIND_OF[type(medium)]
+    if kind not in needs.takes:
+        takes = " and ".join(sorted(needs.takes)) or "only text"
+        raise BadRequest(
+            f"This model cannot take {kind}: it takes {takes}.", param=where, code="unsupported_modality"
+        )
+    return {"type": kind.value, kind.value: _array(medium, needs, where)}
+
+
+def _array(medium: Decoded, needs: MediaNeeds, where: str) -> Any:
+    match medium:
+        case DecodedImage():
+            return _image(medium.pixels)
+        case DecodedVideo():
+            return medium.frames
+        case DecodedAudio():
+            if medium.rate != needs.audio_rate:
+                raise BadMedia(f"The sound must come at {needs.audio_rate} Hz.", param=where)
+            return medium.samples
+
+
+def _image(pixels: np.ndarray) -> Any:
+    """Processors guess which axis is colour; a picture one or three pixels high would mislead them."""
+    return Image.fromarray(pixels) if pixels.shape[0] in (1, 3) else pixels
+
+
+def _video_options(media: Sequence[Decoded]) -> dict[str, Any]:
+    """The decoders have chosen the frames already; the processor learns which they were."""
+    videos = [
+        VideoMetadata(
+            total_num_frames=video.total_frames,
+            fps=video.fps,
+            duration=video.seconds,
+            frames_indices=list(video.frame_indices),
+        )
+        for video in media
+        if isinstance(video, DecodedVideo)
+    ]
+    return {"do_sample_frames": False, "video_metadata": videos} if videos else {}
+
+
+def _special_ids(tokenizer: Any) -> frozenset[int]:
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(tokenizer.all_special_ids) | added
