@@ -1,0 +1,75 @@
+"""One token for many rows in one forward, and what happens when that forward breaks."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from workers.model.rows import Rows
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draw:
+    """What physical rows [start, start + len(tokens)) drew. finite: whether each row's numbers were."""
+
+    start: int
+    tokens: torch.Tensor
+    finite: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Breakage:
+    """A physical row whose forward raised even alone. code: `out_of_memory` or `model_failed`."""
+
+    row: int
+    code: str
+
+
+def decode(model: PreTrainedModel, rows: Rows, start: int, stop: int) -> list[Draw | Breakage]:
+    """Draw one more token for each of the rows [start, stop); a forward that raises is halved until one row breaks."""
+    try:
+        return [_forward(model, rows, start, stop)]
+    except Exception as error:
+        code = failure_code(error)
+        if stop - start == 1 or rows.cache.has_linear_states:
+            # A forward that was cut short has already advanced some layers' linear states: it cannot be repeated.
+            return [Breakage(row, code) for row in range(start, stop)]
+        middle = (start + stop) // 2
+        return decode(model, rows, start, middle) + decode(model, rows, middle, stop)
+
+
+def failure_code(error: Exception) -> str:
+    """Name what a forward raised; raise it again if the device itself is lost."""
+    if is_out_of_memory(error):
+        log.warning("A forward ran out of memory")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return "out_of_memory"
+    if isinstance(error, torch.AcceleratorError):
+        raise error
+    log.warning("A forward failed", exc_info=error)
+    return "model_failed"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory ran out, on the device or on the host."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _forward(model: PreTrainedModel, rows: Rows, start: int, stop: int) -> Draw:
+    positions, masks, extras = rows.aim(start, stop)
+    output = model(
+        input_ids=rows.tokens[start:stop],
+        attention_mask=masks,
+        position_ids=positions,
+        past_key_values=rows.cache,
+        use_cache=True,
+        return_dict=True,
+        **extras,
+    )
+    tokens, finite = rows.sampler.draw(output.logits[:, -1], start)
+    rows.advance(start, stop, tokens)
+    return Draw(start, tokens, finite)

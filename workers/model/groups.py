@@ -1,0 +1,85 @@
+"""Which prompts can be prefilled in one forward, and how they are laid beside each other."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from workers.model.prepared import Prepared
+
+# Inputs with one entry per token; all others lead with an axis of images, clips or patches that is concatenated.
+PER_TOKEN = frozenset(
+    {
+        "input_ids",
+        "attention_mask",
+        "token_type_ids",
+        "mm_token_type_ids",
+        "moe_mm_token_type_ids",
+        "cross_attention_mask",
+    }
+)
+MAX_PADDING_SHARE = 0.25
+
+
+def alike(prompt: Prepared) -> tuple[object, ...]:
+    """What two prompts must share to be prefilled together: the same inputs, of the same trailing shapes."""
+    return tuple(
+        sorted(
+            (name, str(tensor.dtype), tuple(tensor.shape[2 if name in PER_TOKEN else 1 :]))
+            for name, tensor in prompt.inputs.items()
+        )
+    )
+
+
+def split(prompts: Sequence[Prepared], max_tokens: int) -> list[list[int]]:
+    """Divide prompts into groups to prefill one after the other, as indices into `prompts`.
+
+    A group holds at most `max_tokens` with its padding (a longer prompt goes alone), at most a quarter of it padding.
+    """
+    kinds: dict[tuple[object, ...], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        kinds.setdefault(alike(prompt), []).append(index)
+    groups = []
+    for members in kinds.values():
+        members.sort(key=lambda index: prompts[index].num_tokens)
+        groups += _split_by_length(members, [prompts[index].num_tokens for index in members], max_tokens)
+    return sorted(groups, key=min)
+
+
+def _split_by_length(members: list[int], lengths: list[int], max_tokens: int) -> list[list[int]]:
+    """Cut a list that ascends by length wherever one more member would pad the others too much."""
+    groups: list[list[int]] = []
+    used = 0
+    for member, length in zip(members, lengths, strict=True):
+        area = (len(groups[-1]) + 1) * length if groups else 0
+        if not groups or area > max_tokens or area - used - length > MAX_PADDING_SHARE * area:
+            groups.append([])
+            used = 0
+        groups[-1].append(member)
+        used += length
+    return groups
+
+
+def collate(prompts: Sequence[Prepared], pad_id: int, device: torch.device) -> Mapping[str, torch.Tensor]:
+    """Lay alike prompts beside each other, padded on the left to one length."""
+    num_tokens = max(prompt.num_tokens for prompt in prompts)
+    inputs = {
+        name: torch.cat(
+            [_pad_left(prompt.inputs[name], num_tokens, pad_id, name) for prompt in prompts]
+            if name in PER_TOKEN
+            else [prompt.inputs[name] for prompt in prompts]
+        ).to(device, non_blocking=True)
+        for name in prompts[0].inputs
+    }
+    mask = torch.ones(len(prompts), num_tokens, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        mask[row, : num_tokens - prompt.num_tokens] = 0
+    inputs["attention_mask"] = mask.to(device, non_blocking=True)
+    return inputs
+
+
+def _pad_left(tensor: torch.Tensor, num_tokens: int, pad_id: int, name: str) -> torch.Tensor:
+    missing = num_tokens - tensor.shape[1]
+    if missing == 0:
+        return tensor
+    padding = tensor.new_full((1, missing, *tensor.shape[2:]), pad_id if name == "input_ids" else 0)
+    return torch.cat([padding, tensor], dim=1)

@@ -1,0 +1,160 @@
+"""Drawing tokens for many rows at once; what one row draws never depends on the others.
+
+Noise is a hash of (seed, how many tokens the row has drawn, token id), turned into Gumbel noise: the token with the
+largest noisy logit is a draw from the softmax. Nothing is cut off that the request did not ask to cut off: the 256
+best candidates are used only for rows whose top_k or top_p provably ends among them; the others are sorted whole.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from workers.engine.protocol import Sampling
+
+NUM_CANDIDATES = 256
+_WORD = 0xFFFFFFFF
+
+
+class RowSampler:
+    """Sampling settings of every slot, on the device. Rows are physical slot numbers."""
+
+    def __init__(self, num_slots: int, eos_ids: frozenset[int], device: torch.device) -> None:
+        self._eos_ids = eos_ids
+        self._settings = [Sampling()] * num_slots
+        self._drawn = [0] * num_slots
+        self._chosen: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+        # Columns: temperature, top_p, min_p.
+        self._reals = torch.zeros(num_slots, 3, dtype=torch.float32, device=device)
+        # Columns: two words of the seed, tokens drawn so far, top_k.
+        self._ints = torch.zeros(num_slots, 4, dtype=torch.long, device=device)
+
+    def load(self, row: int, sampling: Sampling, drawn: int) -> None:
+        """Set a row's wishes. drawn: tokens that it has already drawn."""
+        self._settings[row] = sampling
+        self._drawn[row] = drawn
+        self._chosen.clear()
+        if sampling.temperature > 0:
+            first, second = _seed_words(sampling.seed)
+            reals = (sampling.temperature, sampling.top_p, sampling.min_p)
+            self._reals[row] = torch.tensor(reals, dtype=torch.float32)
+            self._ints[row] = torch.tensor((first, second, drawn, sampling.top_k))
+
+    def move(self, source: int, target: int) -> None:
+        """Copy one row's settings onto another row."""
+        self.load(target, self._settings[source], self._drawn[source])
+
+    def settings(self, row: int) -> tuple[Sampling, int]:
+        """A row's wishes and the number of tokens that it has drawn."""
+        return self._settings[row], self._drawn[row]
+
+    def draw(self, logits: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw one token for each of the rows [start, start + len(logits)).
+
+        logits: [rows, vocabulary]. Returns tokens [rows] and whether each row's numbers were finite [rows].
+        """
+        rows = range(start, start + len(logits))
+        logits = self._without_early_stops(logits, rows)
+        best, tokens = logits.max(dim=-1)
+        free, narrowed = self._drawing_rows(rows)
+        for chosen, draw in ((free, _draw_free), (narrowed, _draw_narrowed)):
+            if chosen:
+                local = torch.tensor([row - start for row in chosen], device=logits.device)
+                here = local + start
+                tokens[local] = draw(logits[local].float(), self._reals[here], self._ints[here])
+        self._ints[start : rows.stop, 2] += 1
+        for row in rows:
+            self._drawn[row] += 1
+        return tokens, best.isfinite()
+
+    def _drawing_rows(self, rows: range) -> tuple[list[int], list[int]]:
+        """Rows with a temperature: those that keep the whole vocabulary (but for min_p), and the others."""
+        key = (rows.start, rows.stop)
+        if key not in self._chosen:
+            drawing = [row for row in rows if self._settings[row].temperature > 0]
+            narrowed = [row for row in drawing if _narrows(self._settings[row])]
+            self._chosen[key] = ([row for row in drawing if row not in narrowed], narrowed)
+        return self._chosen[key]
+
+    def _without_early_stops(self, logits: torch.Tensor, rows: range) -> torch.Tensor:
+        early = [row for row in rows if self._drawn[row] < self._settings[row].min_tokens]
+        if not early:
+            return logits
+        logits = logits.clone()
+        for row in early:
+            banned = sorted(self._eos_ids | self._settings[row].stop_ids)
+            logits[row - rows.start, banned] = -math.inf
+        return logits
+
+
+def _narrows(sampling: Sampling) -> bool:
+    return sampling.top_k > 0 or sampling.top_p < 1
+
+
+def _draw_free(logits: torch.Tensor, reals: torch.Tensor, ints: torch.Tensor) -> torch.Tensor:
+    """Draw from the whole vocabulary, or from what min_p leaves of it."""
+    scaled = logits / reals[:, :1]
+    weakest = scaled.max(dim=-1, keepdim=True).values + reals[:, 2:].log()
+    ids = torch.arange(logits.shape[1], device=logits.device)[None]
+    noisy = (scaled + gumbel(ints, ids)).masked_fill_(scaled < weakest, -math.inf)
+    return noisy.argmax(dim=-1)
+
+
+def _draw_narrowed(logits: torch.Tensor, reals: torch.Tensor, ints: torch.Tensor) -> torch.Tensor:
+    """Draw from what top_k, then top_p, then min_p leave."""
+    scaled = logits / reals[:, :1]
+    if logits.is_cuda or logits.shape[1] <= NUM_CANDIDATES:
+        # On a GPU a whole sort costs less than asking whether it could have been avoided.
+        return _draw_sorted(scaled, logits.shape[1], reals, ints)[0]
+    tokens, covered = _draw_sorted(scaled, NUM_CANDIDATES, reals, ints)
+    if not bool(covered.all()):
+        rest = ~covered
+        tokens[rest] = _draw_sorted(scaled[rest], logits.shape[1], reals[rest], ints[rest])[0]
+    return tokens
+
+
+def _draw_sorted(
+    scaled: torch.Tensor, num_candidates: int, reals: torch.Tensor, ints: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw among the best candidates. Also returns whether nothing beyond them could have been kept."""
+    best, ids = scaled.topk(num_candidates, dim=-1)
+    top_p, min_p, top_k = reals[:, 1:2], reals[:, 2:3], ints[:, 3:4]
+    has_top_k = top_k > 0
+    ranked = torch.arange(num_candidates, device=scaled.device)[None]
+    within_k = (ranked < top_k) | ~has_top_k
+    among_k = best.masked_fill(~within_k, -math.inf).logsumexp(dim=-1, keepdim=True)
+    total = torch.where(has_top_k, among_k, scaled.logsumexp(dim=-1, keepdim=True))
+    shares = (best - total).exp()
+    reached = shares.cumsum(dim=-1)
+    kept = within_k & (reached - shares < top_p) & (shares >= min_p * shares[:, :1])
+    kept[:, 0] = True
+    noisy = (best + gumbel(ints, ids)).masked_fill_(~kept, -math.inf)
+    covered = (has_top_k & (top_k <= num_candidates)) | (reached[:, -1:] >= top_p)
+    return ids.gather(1, noisy.argmax(dim=-1, keepdim=True))[:, 0], covered[:, 0]
+
+
+def gumbel(ints: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Noise of each row and token id: [rows, ids]. ints: [rows, at least 3], seed words and draw number."""
+    draw = ints[:, 2:3]
+    first = _mix(ints[:, 0:1] ^ _mix((draw * 0x9E3779B1) & _WORD))
+    second = _mix(ints[:, 1:2] + draw)
+    word = _mix(_mix((ids * 0x85EBCA77 + first) & _WORD) ^ second)
+    uniform = (word.double() + 0.5) / 2.0**32
+    return -torch.log(-torch.log(uniform))
+
+
+def _mix(word: torch.Tensor) -> torch.Tensor:
+    """Scramble 32-bit words held in int64; a bijection (constants: C. Wellons, 'lowbias32')."""
+    word = word & _WORD
+    word = ((word ^ (word >> 16)) * 0x7FEB352D) & _WORD
+    word = ((word ^ (word >> 15)) * 0x846CA68B) & _WORD
+    return word ^ (word >> 16)
+
+
+def _seed_words(seed: int) -> Sequence[int]:
+    """Spread any integer over two 32-bit words (the finalizer of splitmix64)."""
+    word = (seed + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    word ^= word >> 31
+    return word & _WORD, word >> 32
