@@ -1,0 +1,124 @@
+"""The worker's side of the decoder processes: the fork server, and one child of it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from workers.media.confine import Confinement
+from workers.media.limits import MediaLimits
+from workers.media.wire import MAX_MESSAGE_BYTES
+
+START_SECONDS = 30.0
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+
+
+class ChildLost(Exception):
+    """The child is gone, or talks nonsense; it is of no more use."""
+
+
+class Child:
+    """Our end of one decoder process."""
+
+    def __init__(self, sock: socket.socket, pidfd: int, pid: int) -> None:
+        self.pid = pid
+        self.num_decodes = 0
+        self._socket = sock
+        self._pidfd = pidfd
+
+    def greet(self) -> Confinement:
+        """Wait until the child can decode; gives the walls that it stands behind."""
+        self._socket.settimeout(START_SECONDS)
+        return Confinement(**json.loads(self._socket.recv(MAX_MESSAGE_BYTES)))
+
+    def decode(self, request: bytes, source: int, seconds: float) -> tuple[bytes, int]:
+        """Give the file to the child; wait for its answer and its memory file, which the caller closes.
+
+        Raises TimeoutError past the deadline, and ChildLost.
+        """
+        self.num_decodes += 1
+        self._socket.settimeout(seconds)
+        try:
+            socket.send_fds(self._socket, [request], [source])
+            answer, fds, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionError as error:
+            raise ChildLost from error
+        if not fds:
+            raise ChildLost
+        return answer, fds[0]
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        try:
+            signal.pidfd_send_signal(self._pidfd, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End the process, whatever it does, and let go of it."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        os.close(self._pidfd)
+        self._socket.close()
+
+
+class ForkServer:
+    """The lean process, started afresh and so free of torch and threads, that decoder children are copies of."""
+
+    def __init__(self, limits: MediaLimits) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(START_SECONDS)
+        with theirs:
+            arguments = [str(theirs.fileno()), json.dumps(asdict(limits))]
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "workers.media.server", *arguments],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                # No secret of ours in a decoder's environment.
+                env={"PYTHONPATH": str(PACKAGE_ROOT), "OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"},
+                # A Ctrl-C at the terminal is for the worker, which closes us when it is done.
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    def is_dead(self) -> bool:
+        """Whether the server has ended. Its children die an instant earlier than that shows."""
+        try:
+            self._process.wait(timeout=0.05)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def fork(self) -> tuple[Child, Confinement]:
+        """One more child, ready to decode. Raises ChildLost."""
+        try:
+            self._control.send(b"fork")
+            pid, fds, _, _ = socket.recv_fds(self._control, 16, 2, socket.MSG_CMSG_CLOEXEC)
+            child = Child(socket.socket(fileno=fds[0]), fds[1], int(pid))
+        except (OSError, IndexError) as error:
+            raise ChildLost from error
+        try:
+            return child, child.greet()
+        except (OSError, ValueError) as error:
+            child.kill()
+            raise ChildLost from error
+
+    def close(self) -> None:
+        """End the server and, through it, every child."""
+        self._control.close()
+        try:
+            self._process.wait(timeout=2.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

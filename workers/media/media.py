@@ -1,0 +1,116 @@
+"""The room's one door: a part of a request goes in, pixels or samples come out, or one error that says why not."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.contract.media import MediaKind, MediaNeeds, MediaRef
+from service.errors import ConfigurationError, SluiceError
+from workers.media.confine import Confinement
+from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
+from workers.media.limits import MediaLimits
+from workers.media.pool import DecoderPool, Reply
+from workers.media.refusals import Refusal
+from workers.media.sources import ReadUpload, Sources
+from workers.media.wire import DecodeRequest
+
+
+class Media:
+    """Reads and decodes media for any number of threads; at most `num_decoders` files are decoded at a time.
+
+    roots: resolved folders under which local files may be read; none: local files are refused.
+    read_upload: (tenant_id, file_id) -> the upload's local path or open stream.
+    """
+
+    def __init__(
+        self,
+        limits: MediaLimits,
+        roots: Sequence[Path] = (),
+        read_upload: ReadUpload | None = None,
+        *,
+        num_decoders: int = 2,
+    ) -> None:
+        self._limits = limits
+        self._sources = Sources(limits, roots, read_upload)
+        self._pool = DecoderPool(limits, num_decoders)
+
+    def start(self) -> None:
+        """Start the decoder processes; takes about half a second."""
+        try:
+            self._pool.start()
+        except Refusal:
+            raise ConfigurationError(
+                "The media decoders do not start.", hint="Look for the reason in the worker's error output."
+            ) from None
+
+    def close(self) -> None:
+        """End the decoder processes."""
+        self._pool.close()
+
+    def __enter__(self) -> "Media":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """Which walls the decoder children stand behind on this machine; None before the start."""
+        return self._pool.confinement
+
+    def load(self, ref: MediaRef, needs: MediaNeeds, tenant_id: str) -> Decoded:
+        """Read and decode one medium; blocks. Raises BadMedia, MediaUnavailable or BadRequest with `ref.param`."""
+        try:
+            if ref.kind not in needs.takes:
+                raise Refusal("media_kind_unsupported")
+            source = self._sources.open(ref, tenant_id)
+            try:
+                reply = self._pool.decode(DecodeRequest.of(ref, needs, self._limits), source)
+            finally:
+                os.close(source)
+            return _decoded(ref.kind, reply)
+        except Refusal as refusal:
+            raise refusal.as_error(ref.param) from None
+        except SluiceError as error:
+            error.param = error.param or ref.param
+            raise
+
+
+def _decoded(kind: MediaKind, reply: Reply) -> Decoded:
+    """Arrays over the child's memory, without a copy. What does not fit together means a broken child."""
+    facts = reply.facts
+    try:
+        if kind is MediaKind.IMAGE:
+            width, height = facts["original_size"]
+            return DecodedImage(_pixels(reply, 3), (int(width), int(height)))
+        if kind is MediaKind.VIDEO:
+            return _video(_pixels(reply, 4), facts)
+        samples = np.frombuffer(reply.data, np.float32)
+        rate = int(facts["rate"])
+        return DecodedAudio(samples, rate, len(samples) / rate)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        raise Refusal("media_decode_crashed") from None
+
+
+def _pixels(reply: Reply, num_axes: int) -> NDArray[np.uint8]:
+    shape = [int(length) for length in reply.facts["shape"]]
+    if len(shape) != num_axes or shape[-1] != 3 or min(shape) < 1:
+        raise ValueError(shape)
+    return np.frombuffer(reply.data, np.uint8).reshape(shape)
+
+
+def _video(frames: NDArray[np.uint8], facts: Any) -> DecodedVideo:
+    indices = tuple(int(index) for index in facts["frame_indices"])
+    fps, seconds = float(facts["fps"]), float(facts["seconds"])
+    if len(indices) != len(frames) or not (math.isfinite(fps) and math.isfinite(seconds)):
+        raise ValueError(indices)
+    return DecodedVideo(frames, indices, fps, int(facts["total_frames"]), seconds)
