@@ -17,6 +17,7 @@ Json = dict[str, Any]
 DONE = "[DONE]"
 # Loopback servers accept any key until one is made.
 ANY_KEY = "EMPTY"
+PROBE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,13 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def readiness(self) -> tuple[bool, Json]:
-        """Whether a model can answer, and what the server says about it."""
-        try:
-            response = self._http.get("/ready", timeout=5.0)
-        except httpx.TransportError:
-            return False, {}
-        return response.status_code == 200, _json_or_empty(response)
+    def is_ready(self) -> bool:
+        """Whether a model can answer."""
+        return self._says_yes("/ready")
+
+    def is_alive(self) -> bool:
+        """Whether the server answers at all."""
+        return self._says_yes("/health")
 
     def models(self) -> list[Json]:
         """The models that can be asked for."""
@@ -173,6 +174,12 @@ class Client:
                 if "error" in chunk:
                     raise error_from_dict(chunk["error"], 500)
                 yield chunk
+
+    def _says_yes(self, path: str) -> bool:
+        try:
+            return self._http.get(path, timeout=PROBE_SECONDS).status_code == 200
+        except httpx.TransportError:
+            return False
 
     def _get(self, path: str, **params: Any) -> Json:
         return self._json(

@@ -35,13 +35,17 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class StackOptions:
-    """One local stack. port 0: any free one. private: ignore databases and brokers named in the environment."""
+    """One local stack. port 0: any free one. private: ignore databases and brokers named in the environment.
+
+    with_workers: without them the stack only hands out what is there.
+    """
 
     data_dir: Path
     host: str = "127.0.0.1"
     port: int = 0
     allow_files: tuple[Path, ...] = ()
     private: bool = True
+    with_workers: bool = True
     model: ModelOptions = ModelOptions()
 
     def environment(self, redis_url: str | None) -> dict[str, str]:

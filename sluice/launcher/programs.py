@@ -2,9 +2,6 @@
 
 import sys
 
-API_THREADS = 32
-API_GRACE_SECONDS = 25
-
 
 def _python_module(module: str) -> tuple[str, ...]:
     # -P: a folder named `workers` or `service` where the user stands must not shadow ours.
@@ -13,16 +10,13 @@ def _python_module(module: str) -> tuple[str, ...]:
 
 def api_argv(bind: str) -> tuple[str, ...]:
     """gunicorn with the web app. bind: `host:port`, or `fd://N` for an inherited socket."""
-    options = {
-        "bind": bind,
-        "workers": "1",
-        "worker-class": "gthread",
-        "threads": str(API_THREADS),
-        "graceful-timeout": str(API_GRACE_SECONDS),
-        "log-level": "warning",
-    }
-    flags = tuple(f"--{name}={value}" for name, value in options.items())
-    return (*_python_module("gunicorn"), *flags, "--no-control-socket", "service.wsgi:app")
+    options = (
+        "--config=python:service.gunicorn_config",
+        f"--bind={bind}",
+        "--log-level=warning",
+        "--no-control-socket",
+    )
+    return (*_python_module("gunicorn"), *options, "service.wsgi:app")
 
 
 def worker_argv(role: str, queue: str, *, num_threads: int = 2) -> tuple[str, ...]:

@@ -9,18 +9,25 @@ from sluice.launcher.stack import Stack
 ASK_SECONDS = 0.25
 
 
-def wait_until_ready(stack: Stack, on_wait: Callable[[], None] = lambda: None) -> None:
-    """Return when /ready says 200. on_wait is called several times a second meanwhile."""
+def wait_until_ready(stack: Stack) -> None:
+    """Return when a model can answer."""
+    _wait(stack, Client.is_ready)
+
+
+def wait_until_answering(stack: Stack) -> None:
+    """Return when the web process answers, with or without a model."""
+    _wait(stack, Client.is_alive)
+
+
+def _wait(stack: Stack, question: Callable[[Client], bool]) -> None:
     with Client(stack.url) as client:
         asked_at = 0.0
 
-        def is_ready() -> bool:
+        def says_yes() -> bool:
             nonlocal asked_at
-            on_wait()
             if time.monotonic() - asked_at < ASK_SECONDS:
                 return False
-            is_ready, _ = client.readiness()
             asked_at = time.monotonic()
-            return is_ready
+            return question(client)
 
-        stack.wait_until(is_ready)
+        stack.wait_until(says_yes)

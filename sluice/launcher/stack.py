@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from service.contract.tickets import IO_QUEUE, engine_queue
 from service.errors import ConfigurationError
 from sluice.launcher import listening, programs, valkey
 from sluice.launcher.child import Child, Program
@@ -61,8 +62,9 @@ class Stack:
         environment = self.options.environment(redis_url)
         settings = self._migrate(environment)
         self._start("api", programs.api_argv(f"fd://{self._listener.fileno}"), environment)
-        self._start_worker("io", "io", environment)
-        self._start_worker("engine", _engine_queue(settings), environment)
+        if self.options.with_workers:
+            self._start_worker("io", IO_QUEUE, environment)
+            self._start_worker("engine", engine_queue(settings.model_name), environment)
         self.data_dir.announce(self.url)
 
     def wait_until(self, is_ready: Callable[[], bool]) -> None:
@@ -150,12 +152,6 @@ class Stack:
         for child in children:
             if not child.wait(deadline - time.monotonic()):
                 child.kill()
-
-
-def _engine_queue(settings: "Settings") -> str:
-    from service.contract.tickets import engine_queue
-
-    return engine_queue(settings.model_name)
 
 
 def _shown(path: Path) -> str:

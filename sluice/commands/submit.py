@@ -1,0 +1,43 @@
+"""`sluice submit`: a manifest to a server elsewhere."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sluice.commands.options import connected, json_option, key_option, url_option
+
+
+@click.command("submit")
+@click.argument("manifest", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("-m", "--model", help="The model for lines that do not say.")
+@click.option("--prompt", help="What to ask about lines that do not say.")
+@click.option("--system", help="What the model should be, for lines that do not say.")
+@click.option("--max-tokens", type=click.IntRange(1), help="The longest answer, for lines that do not say.")
+@click.option("--watch", is_flag=True, help="Stay and show how far it is.")
+@url_option
+@key_option
+@json_option
+def command(
+    manifest: Path, watch: bool, url: str, key: str | None, as_json: bool, **defaults: str | int | None
+) -> int:
+    """Upload MANIFEST with the files that it names, each once, and start a batch."""
+    from sluice.manifests import rewrite
+    from sluice.media_files import Uploader
+
+    given: dict[str, Any] = {name: value for name, value in defaults.items() if value is not None}
+    with connected(url, key) as client:
+        uploader = Uploader(client)
+        with manifest.open("rb") as lines, tempfile.TemporaryFile() as fit_to_travel:
+            fit_to_travel.writelines(rewrite(lines, manifest.resolve().parent, uploader.id_of))
+            fit_to_travel.seek(0)
+            uploaded = client.upload(fit_to_travel, manifest.name, "batch")
+        batch = client.create_batch(uploaded["id"], defaults=given)
+        click.echo(json.dumps(batch.raw) if as_json else f"{batch.id} ({len(uploader)} files uploaded)")
+        if not watch:
+            return 0
+        from sluice.commands.status import watch_batch
+
+        return watch_batch(client, batch.id)
