@@ -21,8 +21,11 @@ from transformers.utils.logging import disable_progress_bar
 from service.contract.media import MediaNeeds
 from service.errors import ConfigurationError
 from workers.model.checkpoints import Checkpoint, find_checkpoint
+from workers.model.hqq_linear import BITS
+from workers.model.packed import KernelChoice, choose_linears
 from workers.model.processors import load_processor, processor_backend
 from workers.model.prompts import Prompter
+from workers.model.quantize import DEFAULT_SKIP, HqqOptions, describe, num_unquantized_experts
 from workers.model.templates import load_template
 
 log = logging.getLogger(__name__)
@@ -32,11 +35,18 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """What to load, and how. `auto`: a CUDA device where there is one; float32 on a CPU, bfloat16 on CUDA."""
+    """What to load, and how. `auto`: a CUDA device where there is one; float32 on a CPU, bfloat16 on CUDA.
+
+    model: a folder or a hub name. quant_bits: 8, 4, 3, 2, or None for full precision.
+    quant_skip: regular expressions on the names of layers that keep full precision.
+    """
 
     model: str
     device: str = "auto"
     dtype: str = "auto"
+    quant_bits: int | None = None
+    quant_group_size: int = 64
+    quant_skip: tuple[str, ...] = DEFAULT_SKIP
     chat_template: Path | None = None
     revision: str | None = None
     hub_cache: Path | None = None
@@ -70,7 +80,9 @@ def load(options: LoadOptions) -> Loaded:
     checkpoint = find_checkpoint(options.model, options.revision, options.hub_cache)
     config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
     processor = load_processor(checkpoint.folder, config)
-    model = _load_model(checkpoint, config, device, dtype)
+    quantization = _quantization(options)
+    model = _load_model(checkpoint, config, device, dtype, quantization)
+    linears = choose_linears(model) if device.type == "cpu" else KernelChoice("torch")
     prompter = Prompter(processor, config, template=template, eos_ids=_eos_ids(model, processor), dtype=dtype)
     seconds = time.perf_counter() - started
     provenance = {
@@ -78,9 +90,12 @@ def load(options: LoadOptions) -> Loaded:
         "revision": checkpoint.revision,
         "device": str(device),
         "dtype": str(dtype).removeprefix("torch."),
+        "quantization": describe(model),
+        "linear_kernel": linears.kernel,
+        "rebuilt_layers": linears.num_rebuilt,
         "processor": processor_backend(),
     }
-    log.info("Loaded %s in %.1f s: %s", checkpoint.name, seconds, provenance)
+    _log_loaded(model, linears, provenance, seconds)
     return Loaded(model, prompter, checkpoint.revision, seconds, provenance)
 
 
@@ -112,7 +127,11 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _load_model(
-    checkpoint: Checkpoint, config: PretrainedConfig, device: torch.device, dtype: torch.dtype
+    checkpoint: Checkpoint,
+    config: PretrainedConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantization: HqqOptions | None,
 ) -> PreTrainedModel:
     disable_progress_bar()  # type: ignore[no-untyped-call]
     with _refuse_what_does_not_fit(checkpoint, device):
@@ -122,11 +141,32 @@ def _load_model(
             dtype=dtype,
             device_map={"": device},
             use_safetensors=True,
+            quantization_config=quantization,
             trust_remote_code=False,
         )
     model.eval()  # type: ignore[no-untyped-call]
     model.requires_grad_(False)
     return model
+
+
+def _quantization(options: LoadOptions) -> HqqOptions | None:
+    if options.quant_bits is None:
+        return None
+    if options.quant_bits not in BITS:
+        raise ConfigurationError(
+            f"HQQ cannot store {options.quant_bits} bits.",
+            hint=f"Use one of {', '.join(map(str, BITS))}, or none.",
+        )
+    return HqqOptions(options.quant_bits, options.quant_group_size, options.quant_skip)
+
+
+def _log_loaded(
+    model: PreTrainedModel, linears: KernelChoice, provenance: dict[str, Any], seconds: float
+) -> None:
+    log.info("Loaded %s in %.1f s: %s", provenance["model"], seconds, provenance)
+    log.info("Linear layers use the kernel %s: %s", linears.kernel, linears)
+    if provenance["quantization"] and (experts := num_unquantized_experts(model)):
+        log.info("%d blocks of experts stay in full precision", experts)
 
 
 def _auto_class(config: PretrainedConfig, checkpoint: Checkpoint) -> Any:
