@@ -17,12 +17,15 @@ from workers.media.sounds import decode_sound
 from workers.media.videos import decode_video
 from workers.media.wire import MAX_MESSAGE_BYTES, DecodeRequest, Output
 
+DEV_NULL, STANDARD_ERROR = 1, 2
 DECODE = {MediaKind.IMAGE: decode_image, MediaKind.VIDEO: decode_video, MediaKind.AUDIO: decode_sound}
 
 
 def serve(parent: socket.socket, limits: MediaLimits, *, network: bool) -> None:
     """Decode until the parent lets go of its end of the socket."""
     av.logging.set_level(None)
+    # Some C libraries print what they find in a file; a stranger's words do not belong in our log.
+    os.dup2(DEV_NULL, STANDARD_ERROR)
     parent.send(_hello(confine_child(limits, network=network)))
     while True:
         message, fds, _, _ = socket.recv_fds(parent, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)

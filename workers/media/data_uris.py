@@ -3,6 +3,7 @@
 import binascii
 
 from service.contract.media import MediaKind
+from workers.media.limits import MIB
 from workers.media.refusals import Refusal
 
 # The types that a part of each kind may carry: a sound may be that of a video, a moving picture may be a GIF.
@@ -25,7 +26,7 @@ def parse_data_uri(uri: str, kind: MediaKind, max_bytes: int) -> bytes:
         raise Refusal("media_wrong_kind")
     encoded = uri[len(header) + 1 :]
     if len(encoded) // 4 * 3 > max_bytes + 2:
-        raise Refusal("media_too_many_bytes", limit_bytes=max_bytes)
+        raise Refusal("media_too_many_bytes", limit_mib=max_bytes / MIB)
     try:
         return binascii.a2b_base64(encoded, strict_mode=True)
     except ValueError:

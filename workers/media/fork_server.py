@@ -8,14 +8,12 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 
 from workers.media.confine import Confinement
 from workers.media.limits import MediaLimits
 from workers.media.wire import MAX_MESSAGE_BYTES
 
 START_SECONDS = 30.0
-PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
 class ChildLost(Exception):
@@ -82,7 +80,11 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 # No secret of ours in a decoder's environment.
-                env={"PYTHONPATH": str(PACKAGE_ROOT), "OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"},
+                env={
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    "OPENBLAS_NUM_THREADS": "1",
+                    "LC_ALL": "C.UTF-8",
+                },
                 # A Ctrl-C at the terminal is for the worker, which closes us when it is done.
                 start_new_session=True,
             )

@@ -40,7 +40,7 @@ def decode_image(
     rgb = _as_rgb(image)
     if rgb.size != target:
         rgb = rgb.resize(target, Image.Resampling.LANCZOS, reducing_gap=2.0)
-    turn = UPRIGHT.get(image.getexif().get(ORIENTATION_TAG, 1))
+    turn = UPRIGHT.get(_orientation(image))
     if turn is not None:
         rgb = rgb.transpose(turn)
         if turn in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270) or turn.name.startswith("TRANS"):
@@ -76,6 +76,15 @@ def _open(source: BinaryIO, limits: MediaLimits) -> Image.Image:
     except UnidentifiedImageError:
         raise Refusal("media_unrecognized") from None
     return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held, by the EXIF table; 1 where there is none, or a broken one."""
+    try:
+        return int(image.getexif().get(ORIENTATION_TAG, 1))
+    except Exception:
+        # The picture itself was read; its notes may raise anything.
+        return 1
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

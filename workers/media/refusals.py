@@ -61,7 +61,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "media_empty": Rule("The file is empty.", "Send the whole file."),
     "media_too_many_bytes": Rule(
-        "The file is larger than {limit_bytes} bytes.", "Send a smaller or a more strongly compressed file."
+        "The file is larger than {limit_mib:g} MiB.", "Send a smaller or a more strongly compressed file."
     ),
     "media_unrecognized": Rule(
         "The content is not of a format that is read here.",
@@ -74,7 +74,7 @@ RULES: Mapping[str, Rule] = {
         "Send a larger picture.",
     ),
     "media_aspect": Rule(
-        "The picture is {width}×{height} pixels; the longer side may be at most {limit_ratio} times the shorter.",
+        "The picture is {width}×{height} pixels; the longer side may be at most {limit_ratio:g} times the shorter.",
         "Crop it, or cut it into several pictures.",
     ),
     "media_too_many_pixels": Rule(
@@ -82,7 +82,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "media_too_many_streams": Rule("The file holds more than {limit_streams} streams.", CONVERT),
     "media_decoded_too_large": Rule(
-        "The decoded media takes more than {limit_bytes} bytes.", "Send a smaller picture or a shorter clip."
+        "The decoded media takes more than {limit_mib:g} MiB.", "Send a smaller picture or a shorter clip."
     ),
     "image_mode_unsupported": Rule(
         "The image stores its pixels in a way that is not read here.",
@@ -91,15 +91,17 @@ RULES: Mapping[str, Rule] = {
     "video_too_many_frames": Rule(
         "The video has more than {limit_frames} frames.", "Cut it into shorter clips."
     ),
-    "video_too_long": Rule("The video is longer than {limit_seconds} seconds.", "Cut it into shorter clips."),
+    "video_too_long": Rule(
+        "The video is longer than {limit_seconds:g} seconds.", "Cut it into shorter clips."
+    ),
     "video_too_costly": Rule(
         "The video's frames have more than {limit_pixels} pixels in all.",
         "Send a shorter or a smaller video.",
     ),
     "audio_too_long": Rule(
-        "The sound is longer than {limit_seconds} seconds.", "Cut it into shorter pieces."
+        "The sound is longer than {limit_seconds:g} seconds.", "Cut it into shorter pieces."
     ),
-    "audio_too_short": Rule("The sound is shorter than {limit_seconds} seconds.", "Send a longer piece."),
+    "audio_too_short": Rule("The sound is shorter than {limit_seconds:g} seconds.", "Send a longer piece."),
     "audio_sample_rate": Rule(
         "The sound has {rate} samples a second; between {lowest} and {highest} are read.", CONVERT
     ),
@@ -111,7 +113,7 @@ RULES: Mapping[str, Rule] = {
         "Decoding the file takes too much memory.", "Send a smaller or a shorter one."
     ),
     "media_decode_timeout": Rule(
-        "Decoding the file took longer than {limit_seconds} seconds.", "Send a smaller or a shorter one."
+        "Decoding the file took longer than {limit_seconds:g} seconds.", "Send a smaller or a shorter one."
     ),
     "media_decode_crashed": Rule("The file made its decoder crash.", CHECK_FILE),
     "media_decoder_unavailable": Rule(

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from service.contract.media import MediaRef
 from workers.media.data_uris import parse_data_uri
-from workers.media.limits import MediaLimits
+from workers.media.limits import MIB, MediaLimits
 from workers.media.local_files import open_local
 from workers.media.refusals import Refusal
 
@@ -35,7 +35,7 @@ class Sources:
             return fd
         os.close(fd)
         if size:
-            raise Refusal("media_too_many_bytes", limit_bytes=max_bytes)
+            raise Refusal("media_too_many_bytes", limit_mib=max_bytes / MIB)
         raise Refusal("media_empty")
 
     def _open(self, ref: MediaRef, tenant_id: str, max_bytes: int) -> int:
@@ -47,12 +47,13 @@ class Sources:
             return open_local(url, self._roots)
         if scheme.startswith("file://"):
             return open_local(_path_of(url), self._roots)
-        if url.startswith("file-") and self._read_upload:
+        if url.startswith("file-"):
             return self._open_upload(url, tenant_id, max_bytes)
         raise Refusal("media_url_unsupported")
 
     def _open_upload(self, file_id: str, tenant_id: str, max_bytes: int) -> int:
-        assert self._read_upload is not None
+        if self._read_upload is None:
+            raise Refusal("media_unavailable")
         try:
             upload = self._read_upload(tenant_id, file_id)
             if isinstance(upload, Path):

@@ -51,12 +51,13 @@ def decode_video(
     equals the frames; where the decoder then gives another number, it runs again for the frames of that number.
     """
     expected = _count_packets(source, limits)
-    while True:
+    for _ in range(2):
         decoded = _decode_sampled(source, request, expected, limits, out)
         if decoded["total_frames"] == expected.count:
             return decoded
         expected = Clock(decoded["total_frames"], 0.0, decoded["seconds"])
         out.rewind()
+    raise Refusal("media_undecodable")
 
 
 def sample_indices(num_frames: int, count: int) -> list[int]:
@@ -75,10 +76,12 @@ def _count_packets(source: BinaryIO, limits: MediaLimits) -> Clock:
                 time = None if packet.pts is None else packet.pts * base
                 clock.tick(time, (packet.duration or 0) * base)
                 _check_length(clock, limits)
-        work = clock.count * stream.codec_context.width * stream.codec_context.height
+        frame_pixels = stream.codec_context.width * stream.codec_context.height
     if not clock.count:
         raise Refusal("media_undecodable")
-    if work > limits.max_video_work_pixels:
+    if frame_pixels > limits.max_frame_pixels:
+        raise Refusal("media_too_many_pixels", limit_pixels=limits.max_frame_pixels)
+    if clock.count * frame_pixels > limits.max_video_work_pixels:
         raise Refusal("video_too_costly", limit_pixels=limits.max_video_work_pixels)
     return clock
 
@@ -108,7 +111,8 @@ def _decode_sampled(
             if kept < len(wanted) and clock.count == wanted[kept]:
                 out.write(canvas.paint(frame).data)
                 kept += 1
-            clock.tick(frame.time, frame.duration * float(frame.time_base or 0))
+            duration = (frame.duration or 0) * float(frame.time_base or 0)
+            clock.tick(frame.time, duration or 1 / stream_fps)
             _check_length(clock, limits)
     if not kept:
         raise Refusal("media_undecodable")

@@ -5,7 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 
 from service.contract.media import MediaKind, MediaNeeds, MediaRef
-from workers.media.limits import MediaLimits
+from workers.media.limits import MIB, MediaLimits
 from workers.media.refusals import Refusal
 
 MAX_MESSAGE_BYTES = 64 << 10
@@ -66,7 +66,7 @@ class Output:
         rest = memoryview(data).cast("B")
         self.num_bytes += len(rest)
         if self.num_bytes > self._max_bytes:
-            raise Refusal("media_decoded_too_large", limit_bytes=self._max_bytes)
+            raise Refusal("media_decoded_too_large", limit_mib=self._max_bytes / MIB)
         while rest:
             rest = rest[os.write(self.fd, rest) :]
 
