@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MEDIA_PATH = click.Path(path_type=Path)
 
 
-@click.command("chat")
+@click.command("chat", short_help="Ask one thing, with pictures, clips and sounds.")
 @click.option("-i", "--input", "text", required=True, metavar="TEXT", help="What to ask.")
 @click.option("--image", multiple=True, type=MEDIA_PATH, help="A picture to look at; may be repeated.")
 @click.option("--video", multiple=True, type=MEDIA_PATH, help="A clip to watch; may be repeated.")

@@ -20,11 +20,11 @@ def command() -> None:
 def create(tenant: str, data_dir: Path, as_json: bool) -> None:
     """Make a key and print it; it is shown only now."""
     from service.store import keys
-    from sluice.launcher.database import opened, settings_from
+    from sluice.launcher.database import migrated, settings_from
     from sluice.launcher.options import StackOptions
 
     settings = settings_from(StackOptions(data_dir=data_dir, private=False).environment(None))
-    with opened(settings) as database, database.transaction() as session:
+    with migrated(settings) as database, database.transaction() as session:
         row, secret = keys.create(session, tenant)
         shown = {"id": row.id, "tenant": tenant, "key": secret}
     click.echo(json.dumps(shown) if as_json else secret)

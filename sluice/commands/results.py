@@ -8,7 +8,7 @@ from service.errors import Conflict
 from sluice.commands.options import connected, key_option, url_option
 
 
-@click.command("results")
+@click.command("results", short_help="Download what a batch has written.")
 @click.argument("batch_id", metavar="BATCH")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Results as JSONL [default: BATCH.results.jsonl]."

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SHOWN_ANSWERS = 20
 
 
-@click.command("run")
+@click.command("run", short_help="Run a manifest here, one result for each line.")
 @click.argument("manifest", type=click.Path(path_type=Path))
 @model_options
 @click.option("--prompt", help="What to ask about lines that do not say.")

@@ -11,7 +11,7 @@ from sluice.commands.options import chosen_model, data_dir_option, model_options
 TEND_SECONDS = 0.25
 
 
-@click.command("serve")
+@click.command("serve", short_help="Start the whole stack here, until Ctrl-C.")
 @click.option(
     "-p", "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one."
 )

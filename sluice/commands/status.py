@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 30.0
 
 
-@click.command("status")
+@click.command("status", short_help="Show how far batches are.")
 @click.argument("batch_id", metavar="BATCH", required=False)
 @click.option("--watch", is_flag=True, help="Stay until the batch has ended.")
 @url_option

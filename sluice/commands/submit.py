@@ -10,7 +10,7 @@ import click
 from sluice.commands.options import connected, json_option, key_option, url_option
 
 
-@click.command("submit")
+@click.command("submit", short_help="Send a manifest and its media to a server.")
 @click.argument("manifest", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("-m", "--model", help="The model for lines that do not say.")
 @click.option("--prompt", help="What to ask about lines that do not say.")

@@ -10,7 +10,7 @@ import click
 from sluice.commands.options import chosen_model, model_options
 
 
-@click.command("worker")
+@click.command("worker", short_help="Become a worker of a service elsewhere.")
 @click.option("--role", type=click.Choice(["engine", "io"]), default="engine", show_default=True)
 @click.option(
     "--data-dir",

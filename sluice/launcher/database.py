@@ -16,17 +16,24 @@ PREFIX = "SLUICE_"
 
 @contextmanager
 def opened(settings: "Settings") -> "Iterator[Database]":
-    """The migrated database of a stack."""
+    """The database of a stack."""
     from service.store.database import Database
-    from service.store.schema import migrate
 
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    migrate(settings.database_url)
     database = Database(settings.database_url)
     try:
         yield database
     finally:
         database.close()
+
+
+@contextmanager
+def migrated(settings: "Settings") -> "Iterator[Database]":
+    """The database of a stack, brought up to date."""
+    from service.store.schema import migrate
+
+    migrate(settings.database_url)
+    with opened(settings) as database:
+        yield database
 
 
 def settings_from(environment: Mapping[str, str]) -> "Settings":
@@ -52,6 +59,26 @@ def prepare(environment: Mapping[str, str], *, host: str) -> "Settings":
     from service.actions.authenticate import require_safe_address
 
     settings = settings_from(environment)
-    with opened(settings) as database:
+    with migrated(settings) as database:
         require_safe_address(host, database)
     return settings
+
+
+def lose_workers(settings: "Settings", role: str | None, cause: str) -> None:
+    """End the leases of workers whose processes are known to be dead, so that their jobs need not wait for it.
+
+    Only where the database is the data directory's own: another may have workers on other machines.
+    """
+    from sqlalchemy import select
+
+    from service.store import workers
+    from service.store.tables import Worker
+
+    if settings.database_url_setting is not None:
+        return
+    with opened(settings) as database, database.transaction() as session:
+        alive = select(Worker.id).where(~Worker.dead)
+        if role is not None:
+            alive = alive.where(Worker.role == role)
+        for worker_id in session.scalars(alive).all():
+            workers.lose(session, worker_id, cause)

@@ -14,6 +14,8 @@ _EXCEPTION = re.compile(
     r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Unavailable|NotFound|Exit|Full)\b:?\s*(.*)$"
 )
 LONGEST_SENTENCE = 300
+# A sentence that only points here says nothing that the lines before it do not say better.
+POINTS_AT_THE_LOG = "its log says why."
 
 
 def rotate(log: Path, max_bytes: int) -> None:
@@ -26,6 +28,8 @@ def last_words(log: Path, offset: int = 0) -> str:
     """What the log says went wrong: its last exception or error line, else its last line."""
     lines = [line.rstrip() for line in _tail(log, offset).splitlines() if line.strip()]
     for line in reversed(lines):
+        if line.endswith(POINTS_AT_THE_LOG):
+            continue
         if found := _EXCEPTION.match(line):
             return _short(found.group(1) or line)
         if _ERROR_PREFIX.match(line) and _PREFIX.sub("", line):

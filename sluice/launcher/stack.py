@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from service.contract.tickets import IO_QUEUE, engine_queue
 from service.errors import ConfigurationError
@@ -13,9 +14,7 @@ from sluice.launcher.child import Child, Program
 from sluice.launcher.data_dir import DataDir
 from sluice.launcher.options import StackOptions
 
-if TYPE_CHECKING:
-    from service.settings import Settings
-
+WORKER_ROLES = ("io", "engine")
 DRAIN_SECONDS = 25.0
 TICK_SECONDS = 0.1
 # A broker or web process that keeps dying while we start is not going to come up.
@@ -31,6 +30,7 @@ class Stack:
         self._children: dict[str, Child] = {}
         self._listener: listening.Listener | None = None
         self._is_settled = False
+        self._on_worker_death: Callable[[str, str], None] = lambda role, cause: None
 
     def __enter__(self) -> Self:
         try:
@@ -56,11 +56,15 @@ class Stack:
 
         ConfigurationError: the folder or the port is taken, the database is too new, a key is missing.
         """
+        from sluice.launcher.database import lose_workers, prepare
+
         self.data_dir.hold()
         self._listener = listening.listen(self.options.host, self.options.port)
-        redis_url = self._start_broker()
-        environment = self.options.environment(redis_url)
-        settings = self._migrate(environment)
+        environment = self.options.environment(self._start_broker())
+        settings = prepare(environment, host=self.options.host)
+        # Whoever worked here before us died with its stack; the lock that we hold proves it.
+        lose_workers(settings, None, "its stack was killed")
+        self._on_worker_death = partial(lose_workers, settings)
         self._start("api", programs.api_argv(f"fd://{self._listener.fileno}"), environment)
         if self.options.with_workers:
             self._start_worker("io", IO_QUEUE, environment)
@@ -77,8 +81,8 @@ class Stack:
     def tend(self) -> None:
         """Bring back children that died. Must be called from the main thread."""
         for child in self._children.values():
-            if child.reap() and not self._is_settled:
-                self._give_up_if_hopeless(child)
+            if child.reap():
+                self._mourn(child)
             if child.is_due:
                 child.start()
 
@@ -128,10 +132,11 @@ class Stack:
         valkey.wait_until_it_answers(unix_socket)
         return f"unix://{unix_socket}"
 
-    def _migrate(self, environment: dict[str, str]) -> "Settings":
-        from sluice.launcher.database import prepare
-
-        return prepare(environment, host=self.options.host)
+    def _mourn(self, child: Child) -> None:
+        if not self._is_settled:
+            self._give_up_if_hopeless(child)
+        if child.program.name in WORKER_ROLES:
+            self._on_worker_death(child.program.name, f"its process ended with code {child.exit_code}")
 
     def _give_up_if_hopeless(self, child: Child) -> None:
         """A child that ends with an error before the stack was ever ready would only do so again."""
