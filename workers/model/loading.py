@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from service.contract.media import MediaNeeds
 from service.errors import ConfigurationError
+from service.settings import Settings
 from workers.model.checkpoints import Checkpoint, find_checkpoint
 from workers.model.hqq_linear import BITS
 from workers.model.packed import KernelChoice, choose_linears
@@ -30,6 +31,8 @@ from workers.model.templates import load_template
 
 log = logging.getLogger(__name__)
 
+# Of a family whose positions have no limit of their own.
+_UNKNOWN_CONTEXT = 1 << 17
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -48,8 +51,21 @@ class LoadOptions:
     quant_group_size: int = 64
     quant_skip: tuple[str, ...] = DEFAULT_SKIP
     chat_template: Path | None = None
+    num_threads: int | None = None
     revision: str | None = None
     hub_cache: Path | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "LoadOptions":
+        """What the operator has set."""
+        return cls(
+            model=settings.model,
+            device=settings.device,
+            dtype=settings.dtype,
+            quant_bits=settings.quant_bits,
+            chat_template=settings.chat_template,
+            num_threads=settings.num_torch_threads,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,21 @@ class Loaded:
         """What media it takes."""
         return self.prompter.needs
 
+    @property
+    def max_context_tokens(self) -> int:
+        """Positions that the decoder was made for, prompt and answer together."""
+        text = self.model.config.get_text_config(decoder=True)
+        return int(getattr(text, "max_position_embeddings", None) or _UNKNOWN_CONTEXT)
+
+    @property
+    def description(self) -> str:
+        """One line for a log: precision, quantization, kernel, time."""
+        facts = self.provenance
+        stored = facts["quantization"]
+        bits = f"HQQ {stored['bits']} bits in {stored['num_layers']} layers" if stored else "not quantized"
+        where = f"{facts['dtype']} on {facts['device']}"
+        return f"{where}, {bits}, {facts['linear_kernel']} linears, loaded in {self.seconds:.1f} s"
+
 
 def load(options: LoadOptions) -> Loaded:
     """Load one model for serving.
@@ -74,6 +105,8 @@ def load(options: LoadOptions) -> Loaded:
     Errors: ConfigurationError, whose sentence says what to change.
     """
     started = time.perf_counter()
+    if options.num_threads is not None:
+        torch.set_num_threads(options.num_threads)
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device)
     template = load_template(options.chat_template) if options.chat_template else None
