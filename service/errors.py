@@ -100,6 +100,12 @@ class TooLarge(SluiceError):
     status, type, code = 413, "invalid_request_error", "payload_too_large"
 
 
+class UnsupportedBody(SluiceError):
+    """A body of a type or encoding that this path does not read."""
+
+    status, type, code = 415, "invalid_request_error", "unsupported_media_type"
+
+
 class Unavailable(SluiceError):
     """Not now: no worker is ready, or a part of the system is away. A retry can help."""
 
@@ -110,6 +116,12 @@ class WorkerLost(Unavailable):
     """The worker that ran this request went away and the request has no attempts left, or its stream was cut."""
 
     code = "worker_lost"
+
+
+class TimedOut(SluiceError):
+    """The answer took longer than the operator allows; the request was cancelled."""
+
+    status, code, retryable = 504, "timeout", True
 
 
 class OutOfMemory(SluiceError):

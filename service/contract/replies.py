@@ -1,10 +1,65 @@
 """What a chat answers: the whole completion, the chunks of a stream, and the usage of both."""
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel
 
 from service.contract.jobs import Usage
 
-FinishReason = Literal["stop", "length"]
+FinishReason: TypeAlias = Literal["stop", "length"]
+
+
+class AssistantMessage(BaseModel):
+    """The answer."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: str | None
+
+
+class Choice(BaseModel):
+    """One answer and why it ended. There is one choice per request."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: None
+    finish_reason: FinishReason
+
+
+class PromptTokens(BaseModel):
+    """The prompt's tokens by modality; they sum to `prompt_tokens`. cached_tokens were not computed again."""
+
+    cached_tokens: int
+    text_tokens: int
+    image_tokens: int
+    video_tokens: int
+    audio_tokens: int
+
+
+class CompletionUsage(BaseModel):
+    """Tokens, and mistral.rs's rates: tokens per second, and seconds."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokens
+    avg_tok_per_sec: float
+    avg_prompt_tok_per_sec: float
+    avg_compl_tok_per_sec: float
+    total_time_sec: float
+    total_prompt_time_sec: float
+    total_completion_time_sec: float
+
+
+class ChatCompletion(BaseModel):
+    """OpenAI: the chat completion object. created: Unix seconds."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: CompletionUsage
 
 
 def completion_id(job_id: int) -> str:

@@ -1,0 +1,77 @@
+"""The web process: which routes there are, who may call them, and what it answers when it cannot."""
+
+from functools import partial
+from typing import Any
+
+from flask import Flask, Response, request
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+from flask_openapi3.types import ResponseDict
+from pydantic import BaseModel
+
+from service.actions.parts import Parts, assemble
+from service.api import auth, batches, chat, errors, files, health, jobs, metrics, models
+from service.api.context import EXTENSION, name_requests
+from service.api.request import ApiRequest
+from service.settings import Settings
+
+UPLOADS = frozenset({"files.create_file", "jobs.create_job"})
+BLUEPRINTS = (chat.api, files.api, batches.api, jobs.api, models.api, health.api, metrics.api)
+REFUSALS: ResponseDict = dict.fromkeys((400, 401, 404, 500, 503), errors.ErrorReply)
+
+
+class Api(OpenAPI):
+    """A Flask app whose handlers return pydantic models."""
+
+    def make_response(self, rv: Any) -> Response:
+        """Turn what a handler returned into a response. rv: a model, or (model, status, headers)."""
+        match rv:
+            case BaseModel():
+                return _json(rv)
+            case (BaseModel() as body, int(status), dict(headers)):
+                response = _json(body)
+                response.status_code = status
+                response.headers.extend(headers)
+                return response
+        return super().make_response(rv)
+
+
+def create_app(settings: Settings | None = None, parts: Parts | None = None) -> Flask:
+    """The Flask app. Nothing connects before the first request, so that servers may fork after this."""
+    parts = parts or assemble(settings or Settings())
+    app = Api(
+        "service",
+        info=Info(title="Sluice", version="1"),
+        responses=REFUSALS,
+        validation_error_status=400,
+        validation_error_model=errors.ErrorReply,
+        validation_error_callback=errors.refuse_invalid,
+        doc_prefix="",
+        static_folder=None,
+    )
+    app.url_map.strict_slashes = False
+    app.request_class = _request_class(parts)
+    app.extensions[EXTENSION] = parts
+    name_requests(app)
+    app.before_request(partial(_limit_body, parts.settings))
+    auth.know_callers(app)
+    metrics.count_requests(app)
+    errors.answer_errors(app)
+    for blueprint in BLUEPRINTS:
+        app.register_api(blueprint)
+    return app
+
+
+def _json(body: BaseModel) -> Response:
+    return Response(body.model_dump_json(), content_type="application/json")
+
+
+def _request_class(parts: Parts) -> type[ApiRequest]:
+    spool_dir = parts.settings.data_dir / "spool"
+    spool_dir.mkdir(parents=True, exist_ok=True)
+    return type("SpoolingRequest", (ApiRequest,), {"spool_dir": spool_dir})
+
+
+def _limit_body(settings: Settings) -> None:
+    is_upload = request.endpoint in UPLOADS
+    request.max_content_length = settings.max_upload_bytes if is_upload else settings.max_request_bytes

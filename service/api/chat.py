@@ -1,0 +1,132 @@
+"""POST /v1/chat/completions, whole and streamed."""
+
+import logging
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import chain
+from typing import Any
+
+import orjson
+from flask import Response, request
+from flask_openapi3.blueprint import APIBlueprint
+
+from service.actions.cancel_job import cancel_job
+from service.actions.follow_chat import ChatEvent, Quiet, Replied, follow_chat
+from service.actions.parts import Parts
+from service.actions.start_chat import StartedChat, start_chat
+from service.api.context import current_caller, current_parts, current_request
+from service.api.headers import ChatHeaders, name_ignored
+from service.api.sse import (
+    DONE,
+    KEEP_ALIVE,
+    KEEP_ALIVE_SECONDS,
+    ClientGone,
+    client_is_gone,
+    data,
+    event_stream,
+)
+from service.contract.callers import Caller
+from service.contract.openai import ChatRequest, chunk, ignored_fields, usage_chunk
+from service.contract.replies import ChatCompletion
+from service.contract.streams import Delta
+from service.errors import SluiceError
+
+log = logging.getLogger(__name__)
+
+api = APIBlueprint("chat", __name__, url_prefix="/v1")
+
+
+@api.post("/chat/completions", responses={200: ChatCompletion})
+def create_completion(header: ChatHeaders, body: ChatRequest) -> Response:
+    """Answer a conversation with images, videos and sounds. OpenAI: POST /v1/chat/completions."""
+    parts, caller = current_parts(), current_caller()
+    raw = current_request().raw_body()
+    chat = start_chat(parts, caller, body, raw, wait_for_model=header.wait_for_model)
+    events = _listen(parts, caller, chat, request.environ)
+    response = _stream(events, chat, body) if body.stream else _whole(events)
+    name_ignored(response, ignored_fields(body))
+    return response
+
+
+def _whole(events: Iterator[ChatEvent]) -> Response:
+    for event in events:
+        if isinstance(event, Replied):
+            return Response(orjson.dumps(event.body), content_type="application/json")
+    raise AssertionError("a chat ends with its reply or an error")
+
+
+def _stream(events: Generator[ChatEvent, None, None], chat: StartedChat, body: ChatRequest) -> Response:
+    # Errors that come before the first word, like a missing image, keep the status that they have unstreamed.
+    first = _first_word(events)
+    return event_stream(_Told(chat, include_usage=body.include_usage).events(first, events))
+
+
+def _listen(
+    parts: Parts, caller: Caller, chat: StartedChat, environ: dict[str, Any]
+) -> Generator[ChatEvent, None, None]:
+    """The chat's events; when the client leaves, or we do, the job is cancelled and its slot freed."""
+    over = False
+    try:
+        for event in follow_chat(parts, caller, chat.job_id):
+            if isinstance(event, Quiet) and client_is_gone(environ):
+                raise ClientGone("The client has left.")
+            over = isinstance(event, Replied)
+            yield event
+    finally:
+        if not over:
+            cancel_job(parts, caller, chat.job_id)
+
+
+def _first_word(events: Iterator[ChatEvent]) -> ChatEvent:
+    patience_ends = time.monotonic() + KEEP_ALIVE_SECONDS
+    for event in events:
+        if not isinstance(event, Quiet) or time.monotonic() > patience_ends:
+            return event
+    raise AssertionError("a chat ends with its reply or an error")
+
+
+class _Told:
+    """A chat's events as the bytes of a stream."""
+
+    def __init__(self, chat: StartedChat, *, include_usage: bool) -> None:
+        self._names: dict[str, Any] = {"job_id": chat.job_id, "created": chat.created, "model": chat.model}
+        self._include_usage = include_usage
+        self._last_write = time.monotonic()
+
+    def events(self, first: ChatEvent, rest: Generator[ChatEvent, None, None]) -> Iterator[bytes]:
+        try:
+            with closing(rest):
+                yield self._chunk({"role": "assistant", "content": ""})
+                for event in chain([first], rest):
+                    yield from self._said(event)
+        except ClientGone:
+            return
+        except SluiceError as error:
+            yield data({"error": error.as_dict()})
+        except Exception:
+            log.exception("A stream broke off.")
+            yield data({"error": SluiceError("Something went wrong on our side.").as_dict()})
+
+    def _said(self, event: ChatEvent) -> Iterator[bytes]:
+        match event:
+            case Delta(text):
+                yield self._chunk({"content": text})
+            case Replied(body, rest):
+                yield from self._ending(body, rest)
+            case Quiet() if time.monotonic() - self._last_write > KEEP_ALIVE_SECONDS:
+                self._last_write = time.monotonic()
+                yield KEEP_ALIVE
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        self._last_write = time.monotonic()
+        told = chunk(**self._names, delta=delta, finish_reason=finish_reason)
+        return data(told | {"usage": None} if self._include_usage else told)
+
+    def _ending(self, body: dict[str, Any], rest: str) -> Iterator[bytes]:
+        if rest:
+            yield self._chunk({"content": rest})
+        yield self._chunk({}, body["choices"][0]["finish_reason"])
+        if self._include_usage:
+            yield data(usage_chunk(**self._names, usage=body["usage"]))
+        yield DONE

@@ -1,0 +1,90 @@
+"""/v1/files: uploads stream to disk, downloads stream from it."""
+
+from typing import BinaryIO, Literal, cast
+
+import werkzeug.datastructures
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.file import FileStorage
+from pydantic import BaseModel, Field, field_validator
+
+from service.actions.read_files import delete_file, get_file, list_files, open_file
+from service.actions.upload_file import upload_file
+from service.api.context import current_caller, current_parts
+from service.channels.blobs import chunks_of
+from service.contract.files import DeletedFile, FileList, FileObject
+from service.contract.plain_errors import Refused
+
+api = APIBlueprint("files", __name__, url_prefix="/v1")
+
+
+class UploadForm(BaseModel):
+    """A multipart upload."""
+
+    file: FileStorage
+    purpose: str = Field(max_length=64)
+
+    @field_validator("file")
+    @classmethod
+    def _is_a_file(cls, file: object) -> object:
+        if not isinstance(file, werkzeug.datastructures.FileStorage):
+            raise Refused("`file` must be a file part, with a filename.")
+        return file
+
+
+class FilePath(BaseModel):
+    """file_id: `file-…`."""
+
+    file_id: str
+
+
+class FilesQuery(BaseModel):
+    """A page of files, newest first. after: the last id of the page before."""
+
+    after: str | None = None
+    limit: int = Field(default=10_000, ge=1, le=10_000)
+    order: Literal["asc", "desc"] = "desc"
+    purpose: str | None = None
+
+
+@api.post("/files", responses={200: FileObject})
+def create_file(form: UploadForm) -> FileObject:
+    """Upload a manifest or media. OpenAI: POST /v1/files."""
+    chunks = chunks_of(cast("BinaryIO", form.file.stream))
+    return upload_file(current_parts(), current_caller(), chunks, form.file.filename or "", form.purpose)
+
+
+@api.get("/files", responses={200: FileList})
+def list_(query: FilesQuery) -> FileList:
+    """A page of files. OpenAI: GET /v1/files."""
+    return list_files(current_parts(), current_caller(), **dict(query))
+
+
+@api.get("/files/<file_id>", responses={200: FileObject})
+def get(path: FilePath) -> FileObject:
+    """One file. OpenAI: GET /v1/files/{file_id}."""
+    return get_file(current_parts(), current_caller(), path.file_id)
+
+
+@api.delete("/files/<file_id>", responses={200: DeletedFile})
+def delete(path: FilePath) -> DeletedFile:
+    """Delete a file. OpenAI: DELETE /v1/files/{file_id}."""
+    return delete_file(current_parts(), current_caller(), path.file_id)
+
+
+@api.get(
+    "/files/<file_id>/content",
+    responses={
+        200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+    },
+)
+def content(path: FilePath) -> Response:
+    """The bytes of a file. OpenAI: GET /v1/files/{file_id}/content."""
+    opened = open_file(current_parts(), current_caller(), path.file_id)
+    response = Response(chunks_of(opened.stream), content_type="application/octet-stream")
+    response.call_on_close(opened.stream.close)
+    response.content_length = opened.file.bytes
+    # Always an attachment: what strangers uploaded must not run as a page of ours.
+    response.headers.set("Content-Disposition", "attachment", filename=opened.file.filename)
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    return response

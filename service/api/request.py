@@ -1,0 +1,45 @@
+"""How we read requests: strict JSON, uploads to disk, and a size limit for each."""
+
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+from flask import Request
+
+from service.contract.strict_json import parse_object
+from service.errors import UnsupportedBody
+
+
+class ApiRequest(Request):
+    """A request whose JSON is refused when two readers could read it differently, and whose files go to disk."""
+
+    spool_dir: Path | None = None
+
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
+        """The body as one JSON object. Always strict: `force` and `silent` are the framework's, and change nothing."""
+        if self.mimetype != "application/json":
+            raise UnsupportedBody("This path takes application/json.")
+        return parse_object(self.raw_body())
+
+    def raw_body(self) -> bytes:
+        """The whole body as sent; werkzeug refuses one over `max_content_length`."""
+        self._refuse_encoding()
+        return self.get_data(cache=True)
+
+    def body_stream(self) -> IO[bytes]:
+        """The body as it arrives, for those that are too large to hold."""
+        self._refuse_encoding()
+        return self.stream
+
+    def _refuse_encoding(self) -> None:
+        if self.content_encoding not in (None, "identity"):
+            raise UnsupportedBody("Send the body without a Content-Encoding.")
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return tempfile.TemporaryFile("rb+", dir=self.spool_dir)
