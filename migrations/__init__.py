@@ -1,0 +1,1 @@
+"""Alembic migrations; `python -m migrations` brings DATABASE_URL up to date."""

@@ -1,0 +1,183 @@
+"""Results: one row for each job that succeeded, failed or died, in the order of commits within a shard."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from service.contract.jobs import Usage, WorkerId
+from service.contract.lifecycle import WITH_RESULT, JobState
+from service.errors import BadRequest, SluiceError
+from service.store import progress
+from service.store.database import AnyRow
+from service.store.tables import BatchProgress, Job, Result
+
+NOTHING_USED = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one job ended. body: the response of a succeeded job, the error of a failed or dead one, else None."""
+
+    job_id: int
+    batch_id: str | None
+    state: JobState
+    owner: WorkerId | None
+    attempt: int
+    finished_at: float
+    body: Mapping[str, Any] | None = None
+    provenance: Mapping[str, Any] | None = None
+    usage: Usage = NOTHING_USED
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedJob:
+    """One ended job of a batch, for its output and error files. body: JSON bytes; None if cancelled or expired."""
+
+    job_id: int
+    line_no: int
+    custom_id: str | None
+    state: JobState
+    body: bytes | None
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """New results of a running batch, and the cursor that asks for the next ones."""
+
+    results: list[ExportedJob]
+    cursor: str
+
+
+def error_body(error: SluiceError) -> dict[str, Any]:
+    """The error object that a failed or dead job keeps, with its HTTP status."""
+    return error.as_dict() | {"status": error.status}
+
+
+def record(db: Session, endings: Sequence[Ending], shard: int) -> frozenset[str]:
+    """Count ended jobs in their batches' progress and write the results they have; returns the batches' ids.
+
+    In the transaction that moved the jobs, and for those alone that it moved.
+    """
+    last_seqs = progress.advance(db, _tallies(endings), shard)
+    with_result = [ending for ending in endings if ending.state in WITH_RESULT]
+    num_left = Counter(ending.batch_id for ending in with_result)
+    rows = []
+    for ending in sorted(with_result, key=lambda ending: ending.job_id):
+        num_left[ending.batch_id] -= 1
+        last_seq = last_seqs[ending.batch_id] if ending.batch_id is not None else 0
+        rows.append(_row(ending, shard, last_seq - num_left[ending.batch_id]))
+    if rows:
+        db.execute(insert(Result.__table__), rows)  # type: ignore[arg-type]
+    return frozenset(last_seqs)
+
+
+def follow(db: Session, batch_id: str, cursor: str | None = None, *, limit: int = 1000) -> Followed:
+    """Results that committed after `cursor` (None: from the start), at most `limit`, none missed, none twice."""
+    seen = _parse_cursor(cursor)
+    shards = select(BatchProgress.shard, BatchProgress.seq).where(BatchProgress.batch_id == batch_id)
+    found: list[ExportedJob] = []
+    for shard, last_seq in db.execute(shards.order_by(BatchProgress.shard)).all():
+        if seen.get(shard, 0) >= last_seq or len(found) >= limit:
+            continue
+        rows = db.execute(
+            select(*_EXPORTED, Result.seq)
+            .join(Job, Job.id == Result.job_id)
+            .where(Result.batch_id == batch_id, Result.shard == shard, Result.seq > seen.get(shard, 0))
+            .order_by(Result.seq)
+            .limit(limit - len(found))
+        ).all()
+        found.extend(_exported(row) for row in rows)
+        seen[shard] = rows[-1].seq if rows else seen.get(shard, 0)
+    return Followed(found, ",".join(f"{shard}.{seq}" for shard, seq in sorted(seen.items())))
+
+
+def export_page(
+    db: Session, batch_id: str, after_job_id: int | None = None, limit: int = 1000
+) -> list[ExportedJob]:
+    """The next ended jobs of a batch in the order of its lines, results or not."""
+    page = (
+        select(*_EXPORTED)
+        .outerjoin(Result, Result.job_id == Job.id)
+        .where(Job.batch_id == batch_id, Job.state.in_(_ENDED))
+        .order_by(Job.line_no)
+        .limit(limit)
+    )
+    if after_job_id is not None:
+        # By line, which has an index within the batch.
+        page = page.where(Job.line_no > select(Job.line_no).where(Job.id == after_job_id).scalar_subquery())
+    return [_exported(row) for row in db.execute(page)]
+
+
+_ENDED = [state for state in JobState if state.is_terminal]
+_EXPORTED = (
+    Job.id,
+    Job.line_no,
+    Job.custom_id,
+    Job.state,
+    Result.body,
+    func.coalesce(Result.prompt_tokens, 0).label("prompt_tokens"),
+    func.coalesce(Result.completion_tokens, 0).label("completion_tokens"),
+)
+
+
+def _exported(row: AnyRow) -> ExportedJob:
+    return ExportedJob(
+        job_id=row.id,
+        line_no=row.line_no,
+        custom_id=row.custom_id,
+        state=row.state,
+        body=row.body,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+    )
+
+
+def _tallies(endings: Sequence[Ending]) -> dict[str, Counter[str]]:
+    tallies: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for ending in endings:
+        if ending.batch_id is None:
+            continue
+        tally = tallies[ending.batch_id]
+        tally[ending.state.value] += 1
+        tally["seq"] += ending.state in WITH_RESULT
+        tally["prompt_tokens"] += ending.usage.prompt_tokens
+        tally["completion_tokens"] += ending.usage.completion_tokens
+    return tallies
+
+
+def _row(ending: Ending, shard: int, seq: int) -> dict[str, Any]:
+    usage = ending.usage
+    return {
+        "job_id": ending.job_id,
+        "batch_id": ending.batch_id,
+        "shard": shard,
+        "seq": seq,
+        "owner": ending.owner,
+        "attempt": ending.attempt,
+        "body": orjson.dumps(ending.body),
+        "provenance": orjson.dumps(ending.provenance) if ending.provenance else None,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "text_tokens": usage.text_tokens,
+        "image_tokens": usage.image_tokens,
+        "video_tokens": usage.video_tokens,
+        "audio_tokens": usage.audio_tokens,
+        "prompt_seconds": usage.prompt_seconds,
+        "completion_seconds": usage.completion_seconds,
+        "finished_at": ending.finished_at,
+    }
+
+
+def _parse_cursor(cursor: str | None) -> dict[int, int]:
+    pairs = [part.partition(".") for part in (cursor or "").split(",") if part]
+    try:
+        return {int(shard): int(seq) for shard, _, seq in pairs}
+    except ValueError:
+        raise BadRequest("The cursor is not one that we gave out.", param="cursor") from None

@@ -1,0 +1,346 @@
+"""The whole schema. Times are seconds since 1970 by the database's clock; words are the contract's."""
+
+import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Date,
+    Enum,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from service.contract.lifecycle import BatchState, JobClass, JobStage, JobState, WorkerRole
+
+DEFAULT_TENANT = "default"
+
+Word = TypeVar("Word", bound=StrEnum)
+Seconds = Float(53)
+# SQLite counts rows by itself only in a column of the type INTEGER.
+RowId = BigInteger().with_variant(Integer(), "sqlite")
+ONE_OF_A_KIND = text("batch_id IS NULL AND state IN ('queued', 'backoff')")
+
+
+def _word(words: type[Word]) -> Enum:
+    return Enum(
+        words,
+        native_enum=False,
+        create_constraint=False,
+        length=16,
+        values_callable=lambda e: [w.value for w in e],
+    )
+
+
+def _only(predicate: str) -> dict[str, Any]:
+    return {"sqlite_where": text(predicate), "postgresql_where": text(predicate)}
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own spelling
+        str: String(),
+        float: Seconds,
+        bytes: LargeBinary(),
+        dict[str, Any]: JSON(none_as_null=True),
+        list[Any]: JSON(none_as_null=True),
+        BatchState: _word(BatchState),
+        JobClass: _word(JobClass),
+        JobStage: _word(JobStage),
+        JobState: _word(JobState),
+        WorkerRole: _word(WorkerRole),
+    }
+
+
+class Tenant(Base):
+    """Who work belongs to. weight: its share of the workers against other tenants'."""
+
+    __tablename__ = "tenants"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    weight: Mapped[float] = mapped_column(default=1.0, server_default="1")
+    created_at: Mapped[float]
+
+
+class Key(Base):
+    """An API key. Only its hash is kept; prefix: its first characters, which find it."""
+
+    __tablename__ = "keys"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str | None]
+    prefix: Mapped[str] = mapped_column(index=True)
+    sha256: Mapped[str]
+    created_at: Mapped[float]
+    revoked_at: Mapped[float | None]
+
+
+class Worker(Base):
+    """One process's life: a new row each boot. dead: its lease ended and its jobs were taken back."""
+
+    __tablename__ = "workers"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    node: Mapped[str]
+    role: Mapped[WorkerRole]
+    device: Mapped[str | None]
+    lease_until: Mapped[float]
+    dead: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    exit_cause: Mapped[str | None]
+    started_at: Mapped[float]
+    __table_args__ = (Index("ix_workers_alive", "lease_until", **_only("NOT dead")),)
+
+
+class WorkerModel(Base):
+    """A model that a worker loads (`loading`), serves (`ready`) or could not load (`failed`)."""
+
+    __tablename__ = "worker_models"
+    worker_id: Mapped[str] = mapped_column(ForeignKey("workers.id"), primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    revision: Mapped[str | None]
+    device: Mapped[str | None]
+    state: Mapped[str]
+    ready_at: Mapped[float | None]
+
+
+class Lane(Base):
+    """One tenant's jobs of one class for one model. vtime: weighted tokens, besides those in `lane_charges`."""
+
+    __tablename__ = "lanes"
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    job_class: Mapped[JobClass] = mapped_column(primary_key=True)
+    vtime: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    active: Mapped[bool] = mapped_column(Boolean)
+    __table_args__ = (Index("ix_lanes_active", "model", "job_class", **_only("active")),)
+
+
+class LaneCharge(Base):
+    """Tokens that a lane has used, by the shard that counted them: one hot row would stall every worker."""
+
+    __tablename__ = "lane_charges"
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    job_class: Mapped[JobClass] = mapped_column(primary_key=True)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    tokens: Mapped[int] = mapped_column(BigInteger)
+
+
+class File(Base):
+    """An uploaded or written file; its bytes are the blob."""
+
+    __tablename__ = "files"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    key_id: Mapped[str | None]
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    num_bytes: Mapped[int] = mapped_column(BigInteger)
+    blob: Mapped[str]
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    __table_args__ = (Index("ix_files_tenant", "tenant_id", "created_at", "id"),)
+
+
+class Idempotency(Base):
+    """What a client's Idempotency-Key made the first time it was used."""
+
+    __tablename__ = "idempotency"
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    body_sha256: Mapped[str]
+    object_id: Mapped[str]
+    created_at: Mapped[float]
+
+
+class Batch(Base):
+    """Jobs from one manifest.
+
+    ingest_offset: bytes of the manifest that became jobs. total: jobs so far; final once `ingested_at` is set.
+    closed_at: every job is terminal, the files are to be written.
+    sweep_line: how far the cancelling (or expiring) of its jobs has come, again from 0 until it is closed.
+    """
+
+    __tablename__ = "batches"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    key_id: Mapped[str | None]
+    endpoint: Mapped[str]
+    state: Mapped[BatchState]
+    model: Mapped[str | None]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    manifest: Mapped[str]
+    base_dir: Mapped[str | None]
+    defaults: Mapped[dict[str, Any] | None]
+    input_file_id: Mapped[str | None]
+    output_file_id: Mapped[str | None]
+    error_file_id: Mapped[str | None]
+    completion_window: Mapped[str]
+    user_metadata: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    errors: Mapped[list[Any] | None]
+    retry_of: Mapped[str | None]
+    ingest_offset: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    total: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    sweep_line: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    created_at: Mapped[float]
+    ingest_moved_at: Mapped[float]
+    ingested_at: Mapped[float | None]
+    in_progress_at: Mapped[float | None]
+    expires_at: Mapped[float | None]
+    closed_at: Mapped[float | None]
+    finalizing_at: Mapped[float | None]
+    completed_at: Mapped[float | None]
+    failed_at: Mapped[float | None]
+    expired_at: Mapped[float | None]
+    cancelling_at: Mapped[float | None]
+    cancelled_at: Mapped[float | None]
+    paused_at: Mapped[float | None]
+    __table_args__ = (
+        Index("ix_batches_tenant", "tenant_id", "created_at", "id"),
+        Index(
+            "ix_batches_open",
+            "state",
+            "id",
+            **_only("state IN ('validating', 'in_progress', 'cancelling', 'finalizing')"),
+        ),
+    )
+
+
+class Job(Base):
+    """One request. No foreign keys: a check for each of a million rows would halve the ingest.
+
+    attempt: times it was claimed; (owner, attempt) is the fence. failures: retryable errors, for backoff.
+    crashes: 0 clean; 1 suspect, runs among few; 2 runs alone; more: also crashed alone (`recovery.py`).
+    solo: claimed to run with no other row beside it. cancel_requested: to be stopped where it runs.
+    """
+
+    __tablename__ = "jobs"
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    batch_id: Mapped[str | None]
+    line_no: Mapped[int | None] = mapped_column(Integer)
+    custom_id: Mapped[str | None]
+    tenant_id: Mapped[str]
+    key_id: Mapped[str | None]
+    model: Mapped[str]
+    endpoint: Mapped[str]
+    job_class: Mapped[JobClass]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    state: Mapped[JobState]
+    attempt: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    failures: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    crashes: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    stage: Mapped[JobStage | None]
+    solo: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    streams: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    owner: Mapped[str | None]
+    run_at: Mapped[float | None]
+    expires_at: Mapped[float | None]
+    created_at: Mapped[float]
+    finished_at: Mapped[float | None]
+    __table_args__ = (
+        UniqueConstraint("batch_id", "line_no", name="uq_jobs_line"),
+        UniqueConstraint("batch_id", "custom_id", name="uq_jobs_custom_id"),
+        Index(
+            "ix_jobs_ready",
+            "model",
+            "job_class",
+            "tenant_id",
+            "priority",
+            "id",
+            **_only("state = 'queued' AND crashes = 0"),
+        ),
+        Index("ix_jobs_suspect", "model", "crashes", "id", **_only("state = 'queued' AND crashes > 0")),
+        Index("ix_jobs_owner", "owner", **_only("state = 'running'")),
+        Index("ix_jobs_wait", "run_at", **_only("state = 'backoff'")),
+        Index("ix_jobs_single", "tenant_id", "id", **_only("batch_id IS NULL")),
+        Index("ix_jobs_expiry", "expires_at", sqlite_where=ONE_OF_A_KIND, postgresql_where=ONE_OF_A_KIND),
+        {
+            "sqlite_autoincrement": True,
+            "postgresql_with": {"fillfactor": 85, "autovacuum_vacuum_scale_factor": 0.01},
+        },
+    )
+
+
+class JobPayload(Base):
+    """A job's request: JSON bytes, or bytes [start, start + length) of a blob."""
+
+    __tablename__ = "job_payloads"
+    job_id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=False)
+    body: Mapped[bytes | None]
+    blob: Mapped[str | None]
+    start: Mapped[int | None] = mapped_column(BigInteger)
+    length: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Result(Base):
+    """How a job ended: a response body for succeeded, an error object for failed and dead.
+
+    (batch_id, shard, seq) is the order of commits within a shard, which a reader can follow without a gap.
+    """
+
+    __tablename__ = "results"
+    job_id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=False)
+    batch_id: Mapped[str | None]
+    shard: Mapped[int] = mapped_column(SmallInteger)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    owner: Mapped[str | None]
+    attempt: Mapped[int] = mapped_column(SmallInteger)
+    body: Mapped[bytes]
+    provenance: Mapped[bytes | None]
+    prompt_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    completion_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    text_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    image_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    video_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    audio_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    prompt_seconds: Mapped[float] = mapped_column(default=0.0)
+    completion_seconds: Mapped[float] = mapped_column(default=0.0)
+    finished_at: Mapped[float]
+    __table_args__ = (UniqueConstraint("batch_id", "shard", "seq", name="uq_results_seq"),)
+
+
+class BatchProgress(Base):
+    """How many of a batch's jobs ended and how, by shard. seq: the last one given to a result."""
+
+    __tablename__ = "batch_progress"
+    batch_id: Mapped[str] = mapped_column(primary_key=True)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    succeeded: Mapped[int] = mapped_column(BigInteger)
+    failed: Mapped[int] = mapped_column(BigInteger)
+    dead: Mapped[int] = mapped_column(BigInteger)
+    cancelled: Mapped[int] = mapped_column(BigInteger)
+    expired: Mapped[int] = mapped_column(BigInteger)
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    __table_args__ = ({"postgresql_with": {"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0.01}},)
+
+
+class Usage(Base):
+    """Tokens of answered requests by day (UTC). key_id: '' where no key was used."""
+
+    __tablename__ = "usage"
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[datetime.date] = mapped_column(Date, primary_key=True)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    image_tokens: Mapped[int] = mapped_column(BigInteger)
+    video_tokens: Mapped[int] = mapped_column(BigInteger)
+    audio_tokens: Mapped[int] = mapped_column(BigInteger)
+    __table_args__ = ({"postgresql_with": {"fillfactor": 70}},)
