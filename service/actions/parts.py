@@ -1,7 +1,8 @@
 """The parts that every action works with, wired together once per process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from service.actions.in_hand import InHand
 from service.channels.blobs import Blobs
 from service.channels.doorbell import Doorbell
 from service.channels.streams import Streams
@@ -11,13 +12,17 @@ from service.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Where an action finds SQL, blobs, the doorbell and the token streams."""
+    """Where an action finds SQL, blobs, the doorbell and the token streams.
+
+    exporting: the batches whose files this process is writing.
+    """
 
     settings: Settings
     database: Database
     blobs: Blobs
     doorbell: Doorbell
     streams: Streams
+    exporting: InHand = field(default_factory=InHand)
 
     def close(self) -> None:
         """Close what holds connections."""

@@ -27,10 +27,13 @@ MAX_ID_CHARACTERS = 512
 
 
 class ManifestLine(NamedTuple):
-    """A line that may become a job. body: OpenAI chat body as JSON. model: as the line names it."""
+    """A line that may become a job. body: OpenAI chat body as JSON. model: as the line names it.
+
+    custom_id: None for a short line that gives none; it then goes by its number.
+    """
 
     line_no: int
-    custom_id: str
+    custom_id: str | None
     model: str
     body: bytes
 
@@ -75,7 +78,7 @@ def parse_line(raw: bytes, line_no: int, defaults: Defaults) -> ManifestLine | L
     custom_id = None
     try:
         line = _loaded(raw)
-        custom_id = _custom_id(line, line_no)
+        custom_id = _custom_id(line)
         body = _body(line, defaults)
         return ManifestLine(line_no, custom_id, body["model"], orjson.dumps(body))
     except BadRequest as error:
@@ -139,7 +142,7 @@ def _not_json(raw: bytes) -> BadRequest:
     raise AssertionError("called only for lines that do not parse")
 
 
-def _custom_id(line: dict[str, Any], line_no: int) -> str:
+def _custom_id(line: dict[str, Any]) -> str | None:
     name = "custom_id" if "custom_id" in line or "body" in line or "url" in line else "id"
     custom_id = line.get(name)
     if type(custom_id) is str:
@@ -147,7 +150,7 @@ def _custom_id(line: dict[str, Any], line_no: int) -> str:
             return custom_id
     elif name == "id":
         if custom_id is None:
-            return f"line-{line_no}"
+            return None
         if type(custom_id) is int:
             return str(custom_id)
     elif custom_id is None:

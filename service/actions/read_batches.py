@@ -1,0 +1,30 @@
+"""Look at batches."""
+
+from service.actions.parts import Parts
+from service.actions.wire import batch_object, filled
+from service.contract.batches import BatchList, BatchObject
+from service.contract.callers import Caller
+from service.errors import NotFound
+from service.store import batches, progress
+
+
+def get_batch(parts: Parts, caller: Caller, batch_id: str) -> BatchObject:
+    """One batch with its counts; the cost does not depend on its size."""
+    with parts.database.reading() as db:
+        row = batches.get(db, caller.tenant_id, batch_id)
+        if row is None:
+            raise unknown_batch()
+        return batch_object(row, progress.of(db, batch_id))
+
+
+def list_batches(parts: Parts, caller: Caller, *, after: str | None = None, limit: int = 20) -> BatchList:
+    """A page of batches, newest first."""
+    with parts.database.reading() as db:
+        rows = batches.page(db, caller.tenant_id, after=after, limit=limit + 1)
+        data = [batch_object(row, progress.of(db, row.id)) for row in rows[:limit]]
+    return filled(BatchList(data=data), has_more=len(rows) > limit)
+
+
+def unknown_batch() -> NotFound:
+    """Unknown, or another tenant's."""
+    return NotFound("There is no batch of this id.", param="batch_id", code="batch_not_found")

@@ -1,0 +1,70 @@
+"""Look at files, read them, delete them."""
+
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+from service.actions.parts import Parts
+from service.actions.wire import file_object, filled
+from service.contract.callers import Caller
+from service.contract.files import DeletedFile, FileList, FileObject
+from service.errors import NotFound
+from service.store import files
+from service.store.tables import File
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file and its bytes. The reader closes the stream."""
+
+    file: FileObject
+    stream: BinaryIO
+
+
+def get_file(parts: Parts, caller: Caller, file_id: str) -> FileObject:
+    """One file."""
+    return file_object(_row(parts, caller, file_id))
+
+
+def open_file(parts: Parts, caller: Caller, file_id: str) -> OpenFile:
+    """One file with its bytes."""
+    row = _row(parts, caller, file_id)
+    return OpenFile(file_object(row), parts.blobs.open(row.blob))
+
+
+def list_files(
+    parts: Parts,
+    caller: Caller,
+    *,
+    purpose: str | None = None,
+    after: str | None = None,
+    limit: int = 10_000,
+    order: Literal["asc", "desc"] = "desc",
+) -> FileList:
+    """A page of files."""
+    with parts.database.reading() as db:
+        rows = files.page(
+            db, caller.tenant_id, purpose=purpose, after=after, limit=limit + 1, newest=order == "desc"
+        )
+    return filled(FileList(data=[file_object(row) for row in rows[:limit]]), has_more=len(rows) > limit)
+
+
+def delete_file(parts: Parts, caller: Caller, file_id: str) -> DeletedFile:
+    """Forget a file, then its bytes."""
+    with parts.database.transaction() as db:
+        blob = files.delete(db, caller.tenant_id, file_id)
+    if blob is None:
+        raise _unknown()
+    parts.blobs.delete(blob)
+    return DeletedFile(id=file_id)
+
+
+def _row(parts: Parts, caller: Caller, file_id: str) -> File:
+    with parts.database.reading() as db:
+        row = files.get(db, caller.tenant_id, file_id)
+    if row is None:
+        raise _unknown()
+    return row
+
+
+def _unknown() -> NotFound:
+    return NotFound("There is no file of this id.", param="file_id", code="file_not_found")

@@ -1,0 +1,55 @@
+"""Find what lost workers, due times and missed bells have left behind, and set it going again."""
+
+from service.actions.close_batches import close_batches
+from service.actions.parts import Parts
+from service.contract.tickets import Export, Ingest, Ticket, Wake
+from service.store import recovery
+from service.store.recovery import Reaped
+from service.store.sweeps import Swept
+
+# Sweeps of one round; what is left is the next round's, so that no process sweeps for minutes on end.
+MAX_SWEEPS = 10
+
+
+def recover_lost_work(parts: Parts) -> list[Ticket]:
+    """One round, in short transactions; any process may run it at any time.
+
+    Returns the tickets that could not be rung: an io worker may do that work without one.
+    """
+    reaped = _reap(parts)
+    woken = _wake(parts)
+    _sweep(parts)
+    with parts.database.reading() as db:
+        done = recovery.batches_to_close(db)
+    close_batches(parts, done)
+    with parts.database.reading() as db:
+        tickets: list[Ticket] = [Ingest(batch_id) for batch_id in recovery.unfinished_ingests(db)]
+        tickets += [Export(batch_id) for batch_id in recovery.batches_to_export(db)]
+    tickets += [Wake(model) for model in sorted(reaped.models | woken)]
+    return [ticket for ticket in tickets if not parts.doorbell.ring(ticket)]
+
+
+def _reap(parts: Parts) -> Reaped:
+    with parts.database.transaction() as db:
+        reaped = recovery.reap_workers(db)
+    close_batches(parts, reaped.batches)
+    return reaped
+
+
+def _wake(parts: Parts) -> frozenset[str]:
+    with parts.database.transaction() as db:
+        woken = recovery.wake_due(db)
+        recovery.promote_aged(db)
+    return woken
+
+
+def _sweep(parts: Parts) -> None:
+    for sweep in (recovery.apply_cancels, recovery.expire_due):
+        touched: set[str] = set()
+        for _ in range(MAX_SWEEPS):
+            with parts.database.transaction() as db:
+                swept: Swept = sweep(db)
+            touched |= swept.batches
+            if not swept.jobs:
+                break
+        close_batches(parts, touched)

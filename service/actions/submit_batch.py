@@ -1,0 +1,118 @@
+"""Accept an uploaded manifest for processing."""
+
+import hashlib
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from service.actions.known_models import known_models, unknown_model
+from service.actions.parts import Parts
+from service.actions.read_batches import get_batch
+from service.contract.batches import BatchObject, BatchOptions, CreateBatch
+from service.contract.callers import Caller
+from service.contract.manifest import Defaults
+from service.contract.tickets import Ingest
+from service.errors import BadRequest, NotFound
+from service.settings import Settings
+from service.store import batches, files, idempotency
+from service.store.batches import NewBatch
+from service.store.tables import File
+
+ROUTE = "/v1/batches"
+MANIFEST_PURPOSE = "batch"
+MAX_KEY_CHARACTERS = 255
+
+
+def submit_batch(
+    parts: Parts, caller: Caller, wanted: CreateBatch, *, idempotency_key: str | None = None
+) -> BatchObject:
+    """Make a batch from a file; the same idempotency key with the same body gives the same batch again."""
+    check_options(parts, wanted)
+    body_sha256 = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()
+    with parts.database.transaction() as db:
+        batch_id, is_new = reserve_id(db, caller, ROUTE, idempotency_key, body_sha256)
+        if is_new:
+            file = _manifest_file(db, caller, wanted.input_file_id)
+            create_batch(db, batch_id, caller, file, wanted, parts.settings)
+    parts.doorbell.ring(Ingest(batch_id))
+    return get_batch(parts, caller, batch_id)
+
+
+def check_options(parts: Parts, options: BatchOptions) -> None:
+    """Refuse defaults that no line could use, and a folder that this server may not read."""
+    defaults = Defaults.from_dict(options.defaults, _checked_folder(options.base_dir, parts.settings))
+    known = known_models(parts)
+    if (model := defaults.fields.get("model")) is not None and model not in known:
+        raise unknown_model(model, known, param="defaults.model")
+
+
+def reserve_id(
+    db: Session, caller: Caller, route: str, idempotency_key: str | None, body_sha256: str
+) -> tuple[str, bool]:
+    """The id of the batch that this request makes, and whether it is the first to make it."""
+    batch_id = batches.new_id()
+    if idempotency_key is None:
+        return batch_id, True
+    if not 0 < len(idempotency_key) <= MAX_KEY_CHARACTERS:
+        raise BadRequest(
+            f"An Idempotency-Key has 1 to {MAX_KEY_CHARACTERS} characters.", param="Idempotency-Key"
+        )
+    made = idempotency.remember(
+        db, caller.tenant_id, route=route, key=idempotency_key, body_sha256=body_sha256, object_id=batch_id
+    )
+    return made, made == batch_id
+
+
+def create_batch(
+    db: Session, batch_id: str, caller: Caller, file: File, options: BatchOptions, settings: Settings
+) -> None:
+    """Insert a batch over a stored manifest, to be ingested from its beginning."""
+    window_seconds = options.window_seconds or settings.batch_window_seconds
+    batches.create(
+        db,
+        NewBatch(
+            tenant_id=caller.tenant_id,
+            key_id=caller.key_id,
+            manifest=file.blob,
+            endpoint=options.endpoint,
+            model=options.defaults.get("model"),
+            priority=options.priority,
+            base_dir=_checked_folder(options.base_dir, settings),
+            defaults=options.defaults or None,
+            input_file_id=file.id,
+            completion_window=options.completion_window or f"{window_seconds // 3600}h",
+            window_seconds=window_seconds,
+            metadata=options.metadata,
+        ),
+        batch_id,
+    )
+
+
+def _manifest_file(db: Session, caller: Caller, file_id: str) -> File:
+    file = files.get(db, caller.tenant_id, file_id)
+    if file is None:
+        raise NotFound("There is no file of this id.", param="input_file_id", code="file_not_found")
+    if file.purpose != MANIFEST_PURPOSE:
+        raise BadRequest(
+            f"The file was uploaded for {file.purpose!r}; a manifest's purpose is 'batch'.",
+            param="input_file_id",
+            hint="Upload it again with purpose=batch.",
+        )
+    return file
+
+
+def _checked_folder(base_dir: str | None, settings: Settings) -> str | None:
+    if base_dir is None:
+        return None
+    folder = Path(base_dir)
+    if not folder.is_absolute() or "\0" in base_dir:
+        raise BadRequest("`base_dir` must be an absolute path.", param="base_dir")
+    resolved = folder.resolve()
+    if not any(resolved.is_relative_to(root) for root in settings.allowed_roots):
+        raise BadRequest(
+            "`base_dir` is not inside a folder that this server may read.",
+            param="base_dir",
+            code="base_dir_not_allowed",
+            hint="Start the server with --allow-files DIR, or upload the media and name files by id.",
+        )
+    return str(resolved)

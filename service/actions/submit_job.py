@@ -1,0 +1,43 @@
+"""Accept one request that nobody listens to: it waits among the bulk work, and its result stays."""
+
+from service.actions.keep_body import keep_body
+from service.actions.known_models import known_models, unknown_model
+from service.actions.parts import Parts
+from service.actions.read_jobs import get_job
+from service.contract.batches import DEFAULT_PRIORITY
+from service.contract.callers import Caller
+from service.contract.chat import parse_chat_request
+from service.contract.job_objects import JobObject, wire_id
+from service.contract.lifecycle import JobClass
+from service.contract.manifest import Defaults, LineError, parse_line
+from service.contract.tickets import Wake
+from service.store import jobs
+from service.store.jobs import NewJob
+
+
+def submit_job(parts: Parts, caller: Caller, raw: bytes, *, priority: int = DEFAULT_PRIORITY) -> JobObject:
+    """Store one request as a job. raw: anything that may stand on a line of a manifest, as JSON."""
+    line = parse_line(raw, 1, Defaults())
+    if isinstance(line, LineError):
+        raise line.error
+    parse_chat_request(line.body)
+    known = known_models(parts)
+    model = known.get(line.model)
+    if model is None:
+        raise unknown_model(line.model, known)
+    body, payload = keep_body(parts, line.body)
+    new = NewJob(
+        tenant_id=caller.tenant_id,
+        key_id=caller.key_id,
+        model=model,
+        body=body,
+        payload=payload,
+        job_class=JobClass.BULK,
+        priority=priority,
+        custom_id=line.custom_id,
+        expires_in_seconds=parts.settings.batch_window_seconds,
+    )
+    with parts.database.transaction() as db:
+        job_id = jobs.insert_chat(db, new)
+    parts.doorbell.ring(Wake(model))
+    return get_job(parts, caller, wire_id(job_id))

@@ -1,0 +1,66 @@
+"""Accept many requests in one body: a manifest that is kept as a file and becomes a batch at once."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from service.actions.parts import Parts
+from service.actions.read_batches import get_batch
+from service.actions.submit_batch import MANIFEST_PURPOSE, check_options, create_batch, reserve_id
+from service.contract.batches import BatchObject, BatchOptions
+from service.contract.callers import Caller
+from service.contract.tickets import Ingest
+from service.store import files
+
+ROUTE = "/v1/jobs"
+
+
+def submit_jobs(
+    parts: Parts,
+    caller: Caller,
+    chunks: Iterable[bytes],
+    options: BatchOptions,
+    *,
+    idempotency_key: str | None = None,
+) -> BatchObject:
+    """Store a stream of JSONL and make a batch of it, in constant memory.
+
+    A sender that was cut off may send it again: the same idempotency key with the same lines gives the same batch.
+    """
+    check_options(parts, options)
+    file_id = files.new_id()
+    blob = f"files/{file_id}"
+    digest = _Digest(options.model_dump_json().encode())
+    size = parts.blobs.write(blob, digest.over(chunks), parts.settings.max_upload_bytes)
+    with parts.database.transaction() as db:
+        batch_id, is_new = reserve_id(db, caller, ROUTE, idempotency_key, digest.hexdigest())
+        if is_new:
+            file = files.insert(
+                db,
+                caller.tenant_id,
+                file_id=file_id,
+                key_id=caller.key_id,
+                filename=f"{batch_id}.jsonl",
+                purpose=MANIFEST_PURPOSE,
+                num_bytes=size,
+                blob=blob,
+            )
+            create_batch(db, batch_id, caller, file, options, parts.settings)
+    if not is_new:
+        parts.blobs.delete(blob)
+    parts.doorbell.ring(Ingest(batch_id))
+    return get_batch(parts, caller, batch_id)
+
+
+class _Digest:
+    """SHA-256 of a stream that passes by."""
+
+    def __init__(self, prefix: bytes) -> None:
+        self._sha256 = hashlib.sha256(prefix)
+
+    def over(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._sha256.update(chunk)
+            yield chunk
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()

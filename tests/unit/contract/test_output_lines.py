@@ -1,0 +1,49 @@
+"""The lines of output and error files."""
+
+import orjson
+
+from service.contract.lifecycle import JobState
+from service.contract.output_lines import output_line
+
+
+def line(state: JobState, body: bytes | None, custom_id: str | None = "a") -> dict[str, object]:
+    written = output_line(job_id=12, line_no=7, custom_id=custom_id, state=state, body=body)
+    assert written.endswith(b"\n")
+    assert written.count(b"\n") == 1
+    read: dict[str, object] = orjson.loads(written)
+    return read
+
+
+def test_a_reply_is_written_as_openai_writes_it() -> None:
+    assert line(JobState.SUCCEEDED, b'{"id":"chatcmpl-12"}') == {
+        "id": "batch_req_12",
+        "custom_id": "a",
+        "response": {"status_code": 200, "request_id": "req_12", "body": {"id": "chatcmpl-12"}},
+        "error": None,
+    }
+
+
+def test_a_failed_request_has_its_status_and_its_error_in_the_response() -> None:
+    for state in (JobState.FAILED, JobState.DEAD):
+        assert line(state, b'{"message":"No.","status":400}') == {
+            "id": "batch_req_12",
+            "custom_id": "a",
+            "response": {
+                "status_code": 400,
+                "request_id": "req_12",
+                "body": {"error": {"message": "No.", "line": 7}},
+            },
+            "error": None,
+        }
+
+
+def test_what_never_ran_has_no_response() -> None:
+    for state, code in ((JobState.CANCELLED, "batch_cancelled"), (JobState.EXPIRED, "batch_expired")):
+        read = line(state, None)
+        assert read["response"] is None
+        assert isinstance(read["error"], dict)
+        assert read["error"]["code"] == code
+
+
+def test_a_line_without_an_id_goes_by_its_number() -> None:
+    assert line(JobState.FAILED, b"{}", custom_id=None)["custom_id"] == "line-7"
