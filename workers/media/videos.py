@@ -71,10 +71,11 @@ def _count_packets(source: BinaryIO, limits: MediaLimits) -> Clock:
     with opened(source, MediaKind.VIDEO, limits) as container:
         stream = _picture_stream(container)
         base = float(stream.time_base or 0)
+        stream_fps = float(stream.average_rate or DEFAULT_FPS)
         for packet in container.demux(stream):
             if packet.size:
                 time = None if packet.pts is None else packet.pts * base
-                clock.tick(time, (packet.duration or 0) * base)
+                clock.tick(time, (packet.duration or 0) * base or 1 / stream_fps)
                 _check_length(clock, limits)
         frame_pixels = stream.codec_context.width * stream.codec_context.height
     if not clock.count:
@@ -138,7 +139,8 @@ def _sample_count(request: DecodeRequest, seconds: float) -> int:
     if request.num_frames is not None:
         wanted = request.num_frames
     elif request.fps is not None:
-        wanted = int(seconds * request.fps)
+        # Containers round their times: 1.999 seconds at 2 frames a second are 4 frames.
+        wanted = int(round(seconds * request.fps, 1))
     else:
         wanted = request.max_frames
     return max(1, min(wanted, request.max_frames))
