@@ -50,7 +50,7 @@ def _resident(parts: Parts, role: WorkerRole) -> Resident:
 
 
 def _step(resident: Resident) -> type[bootsteps.StartStopStep]:
-    class ResidentStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    class ResidentStep(bootsteps.StartStopStep):
         """Starts the resident with the worker and stops it, draining, before the pool."""
 
         requires = ("celery.worker.components:Pool",)

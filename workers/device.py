@@ -10,12 +10,13 @@ from service.contract.lifecycle import WorkerRole
 from service.errors import ConfigurationError
 from workers.desk.desk import Desk
 from workers.desk.keeper import Keeper, KeeperCalls
-from workers.desk.prepare import Preparer
 from workers.desk.publisher import Publisher
 from workers.desk.recorder import Recorder
 from workers.desk.seats import Seats
 from workers.desk.stepper import Stepper
-from workers.engine.engine import Engine, EngineConfig
+from workers.engine.config import EngineConfig
+from workers.engine.engine import Engine
+from workers.media.limits import MediaLimits
 from workers.media.media import Media
 from workers.presence import Presence
 from workers.uploads import open_upload
@@ -63,15 +64,19 @@ class Device:
             self._open_keeper()
             self._open_desk(media)
         except ConfigurationError as error:
+            sentence = f"{error.message} {error.hint or ''}".rstrip()
             self._presence.set_model_state("failed")
-            self._exit(error.message, EXIT_CONFIGURATION)
+            self._presence.leave(sentence)
+            self._exit(sentence, EXIT_CONFIGURATION)
         except Exception:
             log.critical("the device could not be opened", exc_info=True)
+            self._presence.leave("it could not open its device")
             self._exit("The engine worker could not start; its log says why.", EXIT_CRASHED)
 
     def _open_media(self) -> Media:
         settings = self._parts.settings
         media = Media(
+            MediaLimits(),
             roots=settings.allowed_roots,
             read_upload=lambda tenant_id, file_id: open_upload(self._parts, tenant_id, file_id),
             num_decoders=settings.num_decoders,
@@ -93,6 +98,7 @@ class Device:
     def _open_desk(self, media: Media) -> None:
         """Load the model, put the rooms together around it, and open for work."""
         # Imported here: torch takes seconds, and the process should be seen and stoppable before.
+        from workers.desk.prepare import Preparer
         from workers.model.loading import LoadOptions, load
         from workers.model.slot_model import TorchSlotModel
 
@@ -110,7 +116,7 @@ class Device:
             publisher,
             provenance=loaded.provenance,
             on_outcome=lambda seat, outcome: desk.settle(seat, outcome),
-            on_crash=lambda: self._exit("The engine stopped; its log says why.", EXIT_CRASHED),
+            on_crash=self._crashed,
         )
         desk = Desk(
             self._parts,
@@ -139,9 +145,13 @@ class Device:
             self._presence.set_model_state("ready")
             self._desk.change_owner(self._presence.worker_id)
 
+    def _crashed(self) -> None:
+        """Every job in hand is a suspect now, and only a fresh process can go on."""
+        self._presence.crash("the engine stopped")
+        self._exit("The engine stopped; its log says why.", EXIT_CRASHED)
+
     def _exit(self, sentence: str, code: int) -> None:
-        """End the process here and now: a half-open device must not hold a lease."""
+        """End the process here and now: Celery's warm shutdown would wait for what cannot go on."""
         log.critical("%s", sentence)
-        self._presence.leave(sentence)
         logging.shutdown()
         os._exit(code)

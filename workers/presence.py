@@ -3,8 +3,10 @@
 import contextlib
 import platform
 import threading
+from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from service.actions.parts import Parts
 from service.contract.jobs import WorkerId
@@ -55,7 +57,14 @@ class Presence:
             workers.set_model_state(db, self._worker_id, name, state, self._revision)
 
     def leave(self, cause: str) -> None:
-        """Give up the lease at once, as far as the database can be reached."""
+        """Go of our own accord, as far as the database can be reached: nothing that we held is blamed."""
+        self._end(workers.retire, cause)
+
+    def crash(self, cause: str) -> None:
+        """Say that this process dies of what it was doing, so that the reaper need not wait for the lease."""
+        self._end(workers.lose, cause)
+
+    def _end(self, how: Callable[[Session, WorkerId, str], object], cause: str) -> None:
         if self._worker_id:
             with contextlib.suppress(DBAPIError), self._lock, self._parts.database.transaction() as db:
-                workers.retire(db, self._worker_id, cause)
+                how(db, self._worker_id, cause)

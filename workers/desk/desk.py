@@ -111,12 +111,9 @@ class Desk:
     def _release(self, seats: list[Seat]) -> None:
         for seat in seats:
             self._drop(seat)
-        self._give_back([seat.job for seat in seats])
-
-    def _give_back(self, claimed: list[ClaimedJob]) -> None:
-        if claimed:
+        if seats:
             with self._parts.database.transaction() as db:
-                jobs.release(db, claimed, self._owner)
+                jobs.release(db, [seat.job for seat in seats], self._owner)
 
     def _drop(self, seat: Seat) -> None:
         """Forget a job without an outcome."""
@@ -141,8 +138,6 @@ class Desk:
 
     def _claim_round(self) -> int:
         claimed = self._claim()
-        if any(job.solo for job in claimed):
-            return self._run_alone(claimed)
         self._admit(claimed)
         return len(claimed)
 
@@ -167,19 +162,6 @@ class Desk:
                 for kind, room in rooms
                 for job in jobs.claim(db, models=models, owner=owner, limit=room, job_class=kind)
             ]
-
-    def _run_alone(self, claimed: list[ClaimedJob]) -> int:
-        """A suspect runs with nobody beside it, so that only it can be blamed. Others wait, or go back."""
-        suspect = next(job for job in claimed if job.solo)
-        self._give_back([job for job in claimed if job is not suspect])
-        while not self._seats.wait_at_most(0, 1.0):
-            if self._draining.is_set():
-                self._give_back([suspect])
-                return 0
-        self._admit([suspect])
-        while not self._seats.wait_at_most(0, 1.0) and not self._draining.is_set():
-            pass
-        return 1
 
     def _admit(self, claimed: list[ClaimedJob]) -> None:
         if not claimed:
@@ -208,7 +190,11 @@ class Desk:
             self._settle_unless_ended(seat, Failed(seat.job, failure))
             return
         self._stepper.submit(sequence)
-        if seat.cancelled:  # it may have been cancelled while it was prepared
+        self._cancel_if_asked(seat)
+
+    def _cancel_if_asked(self, seat: Seat) -> None:
+        """For a job that was cancelled while it was prepared, when the engine did not know it yet."""
+        if seat.cancelled:
             self._stepper.cancel(seat.job.id)
 
     def _settle_unless_ended(self, seat: Seat, outcome: Outcome) -> None:

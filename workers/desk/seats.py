@@ -3,11 +3,14 @@
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from service.contract.jobs import ClaimedJob, Usage
 from service.contract.lifecycle import JobClass
-from workers.model.detokenize import Detokenizer, StopChecker
-from workers.model.prepared import Prepared
+
+if TYPE_CHECKING:  # the desk speaks of the model's things, but must not load torch to do so
+    from workers.model.detokenize import Detokenizer, StopChecker
+    from workers.model.prepared import Prepared
 
 
 @dataclass(slots=True)
@@ -16,9 +19,9 @@ class Seat:
 
     job: ClaimedJob
     claimed_at: float = field(default_factory=time.monotonic)
-    prepared: Prepared | None = None
-    detokenizer: Detokenizer | None = None
-    stops: StopChecker | None = None
+    prepared: "Prepared | None" = None
+    detokenizer: "Detokenizer | None" = None
+    stops: "StopChecker | None" = None
     text: list[str] = field(default_factory=list)
     num_tokens: int = 0
     submitted_at: float = 0.0
@@ -52,14 +55,15 @@ class Seat:
         """Tokens and times as they stand now."""
         now = time.monotonic()
         first = self.first_token_at or now
-        counts = self.prepared.counts if self.prepared else Usage()
+        assert self.prepared is not None
+        counts = self.prepared.counts
         return Usage(
-            prompt_tokens=counts.prompt_tokens,
+            prompt_tokens=counts.total,
             completion_tokens=self.num_tokens,
-            text_tokens=counts.text_tokens,
-            image_tokens=counts.image_tokens,
-            video_tokens=counts.video_tokens,
-            audio_tokens=counts.audio_tokens,
+            text_tokens=counts.text,
+            image_tokens=counts.image,
+            video_tokens=counts.video,
+            audio_tokens=counts.audio,
             prompt_seconds=max(0.0, first - self.submitted_at) if self.submitted_at else 0.0,
             completion_seconds=now - first if self.first_token_at else 0.0,
         )
@@ -105,8 +109,3 @@ class Seats:
         """Wait until nothing is in hand; False if the time was over first."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._taken, timeout=seconds)
-
-    def wait_at_most(self, count: int, seconds: float) -> bool:
-        """Wait until at most `count` jobs are in hand; False if the time was over first."""
-        with self._changed:
-            return self._changed.wait_for(lambda: len(self._taken) <= count, timeout=seconds)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from service.contract.jobs import Cancelled, Failed, Outcome, Succeeded
-from service.contract.replies import completion_body
+from service.contract.replies import FinishReason, completion_body
 from service.contract.streams import Delta
 from service.errors import ContextTooLong, ModelFailed, OutOfMemory, SluiceError
 from workers.desk.publisher import Publisher
@@ -110,7 +110,7 @@ class Stepper:
                 self._end(seat, Cancelled(seat.job))
             case Finished(_, reason):
                 self._emit(seat, seat.finish_text())
-                self._end(seat, self._succeeded(seat, reason))
+                self._end(seat, self._succeeded(seat, "length" if reason == "length" else "stop"))
             case Broken(_, code, message):
                 error = ERROR_OF_CODE.get(code, ModelFailed)(message, code=code)
                 self._end(seat, Failed(seat.job, error))
@@ -132,7 +132,7 @@ class Stepper:
         seat.ended = True
         self._on_outcome(seat, outcome)
 
-    def _succeeded(self, seat: Seat, reason: str) -> Succeeded:
+    def _succeeded(self, seat: Seat, reason: FinishReason) -> Succeeded:
         usage = seat.usage()
         body = completion_body(
             job_id=seat.job.id,
