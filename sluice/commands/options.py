@@ -38,7 +38,7 @@ def model_options(function: Decorated) -> Decorated:
         click.option("--served-name", help="The name that clients call the model by."),
         click.option(
             "--quant",
-            type=click.Choice(["8", "6", "4", "3", "2", "none"]),
+            type=click.Choice(["8", "4", "3", "2", "none"]),
             help="HQQ bits for the weights, or none [default: 8].",
         ),
         click.option("--device", help="cpu, cuda, cuda:1 … [default: the best there is]."),
