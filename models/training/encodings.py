@@ -10,6 +10,8 @@ from PIL import Image
 from models.training.exam import Video
 from models.training.sounds import SAMPLE_RATE
 
+# No random serial numbers, no version of the library: the same media give the same bytes.
+REPEATABLE = {"fflags": "+bitexact"}
 VIDEO_CONTAINERS = {"libx264": "mp4", "mpeg4": "mp4", "libvpx": "webm", "libvpx-vp9": "webm"}
 
 
@@ -29,7 +31,7 @@ def video_bytes(video: Video, codec: str, bit_rate: int = 200_000) -> bytes:
     buffer = io.BytesIO()
     rate = Fraction(video.fps).limit_denominator(1000)
     fast = {"deadline": "realtime", "cpu-used": "8"} if "vpx" in codec else {}
-    with av.open(buffer, "w", format=VIDEO_CONTAINERS[codec]) as container:
+    with av.open(buffer, "w", format=VIDEO_CONTAINERS[codec], options=REPEATABLE) as container:
         stream = container.add_stream(codec, rate=rate, options=fast)
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = video.frames.shape[1:3]
@@ -71,7 +73,7 @@ def read_gif(data: bytes) -> Video:
 def sound_bytes(samples: np.ndarray, container: str, codec: str, rate: int, bit_rate: int = 0) -> bytes:
     """The sound (float32 at 16 kHz) as a mono file."""
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container) as out:
+    with av.open(buffer, "w", format=container, options=REPEATABLE) as out:
         stream = out.add_stream(codec, rate=rate, layout="mono")
         assert isinstance(stream, av.AudioStream)
         if bit_rate:
