@@ -53,9 +53,9 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     app.request_class = _request_class(parts)
     app.extensions[EXTENSION] = parts
     name_requests(app)
+    metrics.count_requests(app)
     app.before_request(partial(_limit_body, parts.settings))
     auth.know_callers(app)
-    metrics.count_requests(app)
     errors.answer_errors(app)
     for blueprint in BLUEPRINTS:
         app.register_api(blueprint)

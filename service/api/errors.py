@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from service.api.context import current_request_id
 from service.contract.plain_errors import bad_request
-from service.errors import NotFound, SluiceError, StorageFull, TooLarge
+from service.errors import NotFound, SluiceError, StorageFull, TooLarge, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def error_response(error: SluiceError) -> Response:
 
 
 def _ours(error: SluiceError) -> Response:
-    if error.status >= 500:
+    if error.status >= 500 and not isinstance(error, Unavailable):
         log.warning("%s %s: %s (%s)", request.method, request.path, error.code, current_request_id())
     return error_response(error)
 

@@ -1,6 +1,6 @@
 """/v1/jobs: one request without a listener, or a whole batch of them as JSON lines. Ours; OpenAI has no such path."""
 
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models import RawModel
@@ -11,6 +11,8 @@ from service.actions.read_jobs import MAX_WAIT_SECONDS, get_job, list_jobs
 from service.actions.submit_job import submit_job
 from service.actions.submit_jobs import submit_jobs
 from service.api.context import current_caller, current_parts, current_request
+from service.api.headers import IdempotencyHeader
+from service.channels.blobs import chunks_of
 from service.contract.batches import DEFAULT_PRIORITY, MAX_PRIORITY, BatchObject, BatchOptions
 from service.contract.job_objects import JobList, JobObject, job_number
 from service.contract.lifecycle import JobState
@@ -61,11 +63,12 @@ class ListQuery(BaseModel):
 
 
 @api.post("/jobs", responses={200: BatchObject, 202: JobObject})
-def create_job(raw: JobsBody, query: SubmitQuery) -> Any:
+def create_job(raw: JobsBody, header: IdempotencyHeader, query: SubmitQuery) -> Any:
     """Accept one request (application/json: 202 and its Location), or many as JSON lines: a batch at once."""
     parts, caller, request = current_parts(), current_caller(), current_request()
     if request.mimetype in JSON_LINES:
-        return submit_jobs(parts, caller, request.body_stream(), _options(query))
+        chunks = chunks_of(cast("BinaryIO", request.body_stream()))
+        return submit_jobs(parts, caller, chunks, _options(query), idempotency_key=header.idempotency_key)
     if request.mimetype != "application/json":
         raise UnsupportedBody(f"This path takes application/json or {JSON_LINES[0]}.")
     job = submit_job(parts, caller, request.raw_body(), priority=query.priority)
