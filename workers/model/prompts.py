@@ -159,13 +159,18 @@ def _media_part(part: Mapping[str, Any], media: Iterator[Decoded], needs: MediaN
 def _array(medium: Decoded, needs: MediaNeeds, where: str) -> Any:
     match medium:
         case DecodedImage():
-            return _image(medium.pixels)
+            return _image(_writable(medium.pixels))
         case DecodedVideo():
-            return medium.frames
+            return _writable(medium.frames)
         case DecodedAudio():
             if medium.rate != needs.audio_rate:
                 raise BadMedia(f"The sound must come at {needs.audio_rate} Hz.", param=where)
-            return medium.samples
+            return _writable(medium.samples)
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    """Decoded media may lie in memory that is shared read-only, which torch warns about and must not write to."""
+    return np.require(array, requirements="W")
 
 
 def _image(pixels: np.ndarray) -> Any:
