@@ -21,7 +21,7 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """Nothing happened for a moment: the time to look whether the client is still there."""
+    """Nothing to tell for a moment: the time to look whether the client is still there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +35,19 @@ class Replied:
 ChatEvent: TypeAlias = Delta | Quiet | Replied
 
 
-def follow_chat(parts: Parts, caller: Caller, job_id: int) -> Iterator[ChatEvent]:
-    """Deltas and quiet moments, and at last the reply. A failure is raised as the error it is.
+def follow_chat(parts: Parts, caller: Caller, job_id: int, *, with_deltas: bool) -> Iterator[ChatEvent]:
+    """Deltas (if wanted) and quiet moments, and at last the reply. A failure is raised as the error it is.
 
-    The deltas are a preview; the reply in SQL is the truth. Closing the iterator early leaves the job alone.
+    The deltas are a preview; the reply in SQL is the truth. Once one was told, a change of attempt is an error.
+    Closing the iterator early leaves the job alone.
     """
-    return _Follower(parts, caller, job_id).events()
-
-
-def wait_for_reply(parts: Parts, caller: Caller, job_id: int) -> Iterator[Quiet | Replied]:
-    """The same without deltas, for those who want the whole reply."""
-    return (event for event in follow_chat(parts, caller, job_id) if not isinstance(event, Delta))
+    return _Follower(parts, caller, job_id, with_deltas).events()
 
 
 class _Follower:
-    def __init__(self, parts: Parts, caller: Caller, job_id: int) -> None:
+    def __init__(self, parts: Parts, caller: Caller, job_id: int, with_deltas: bool) -> None:
         self._parts, self._caller, self._job_id = parts, caller, job_id
+        self._with_deltas = with_deltas
         self._deadline = time.monotonic() + parts.settings.chat_timeout_seconds
         self._tick_seconds = TICK_SECONDS if parts.settings.redis_url else POLL_SECONDS
         self._listening_until = 0.0
@@ -62,8 +59,7 @@ class _Follower:
             for event in self._parts.streams.follow(self._job_id, attempt, self._tick_seconds):
                 self._keep_listening()
                 if isinstance(event, Delta):
-                    self._told += event.text
-                    yield event
+                    yield self._tell(event)
                     continue
                 view = self._view()
                 if view.state is JobState.SUCCEEDED:
@@ -77,6 +73,12 @@ class _Follower:
                 # Another attempt starts its answer anew, and two answers must not be joined.
                 raise WorkerLost("The worker that was answering went away. Send the request again.")
             attempt = self._next_attempt(attempt)
+
+    def _tell(self, delta: Delta) -> Delta | Quiet:
+        if not self._with_deltas:
+            return Quiet()
+        self._told += delta.text
+        return delta
 
     def _next_attempt(self, attempt: int) -> int:
         following = _attempt_to_follow(self._view())

@@ -8,6 +8,7 @@ from service.actions.known_models import known_models, unknown_model
 from service.actions.parts import Parts
 from service.actions.readiness import ready_models
 from service.contract.callers import Caller
+from service.contract.manifest import DEFAULT_MODEL
 from service.contract.openai import ChatRequest
 from service.contract.tickets import Wake
 from service.errors import Unavailable
@@ -15,6 +16,8 @@ from service.store import jobs
 from service.store.jobs import NewJob
 
 RETRY_AFTER_SECONDS = 10
+# What huggingface_hub sends as the model's name where its user gave it an address and no name.
+PLACEHOLDERS = frozenset({"dummy", "tgi"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ def start_chat(
     With no worker ready this is Unavailable at once, unless the caller chose to wait for one.
     """
     known = known_models(parts)
-    model = known.get(request.model)
+    model = known.get(DEFAULT_MODEL if request.model in PLACEHOLDERS else request.model)
     if model is None:
         raise unknown_model(request.model, known)
     if not wait_for_model and model not in ready_models(parts):

@@ -43,7 +43,7 @@ def create_completion(header: ChatHeaders, body: ChatRequest) -> Response:
     parts, caller = current_parts(), current_caller()
     raw = current_request().raw_body()
     chat = start_chat(parts, caller, body, raw, wait_for_model=header.wait_for_model)
-    events = _listen(parts, caller, chat, request.environ)
+    events = _listen(parts, caller, chat, with_deltas=bool(body.stream))
     response = _stream(events, chat, body) if body.stream else _whole(events)
     name_ignored(response, ignored_fields(body))
     return response
@@ -63,12 +63,12 @@ def _stream(events: Generator[ChatEvent, None, None], chat: StartedChat, body: C
 
 
 def _listen(
-    parts: Parts, caller: Caller, chat: StartedChat, environ: dict[str, Any]
+    parts: Parts, caller: Caller, chat: StartedChat, *, with_deltas: bool
 ) -> Generator[ChatEvent, None, None]:
     """The chat's events; when the client leaves, or we do, the job is cancelled and its slot freed."""
-    over = False
+    environ, over = request.environ, False
     try:
-        for event in follow_chat(parts, caller, chat.job_id):
+        for event in follow_chat(parts, caller, chat.job_id, with_deltas=with_deltas):
             if isinstance(event, Quiet) and client_is_gone(environ):
                 raise ClientGone("The client has left.")
             over = isinstance(event, Replied)
