@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -52,11 +53,10 @@ class Child:
 
     def is_alive(self) -> bool:
         """Whether the process still runs."""
-        try:
-            signal.pidfd_send_signal(self._pidfd, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        # The descriptor turns readable at the end, also of a zombie, which would still take signals.
+        ended = select.poll()
+        ended.register(self._pidfd, select.POLLIN)
+        return not ended.poll(0)
 
     def kill(self) -> None:
         """End the process, whatever it does, and let go of it."""
@@ -94,10 +94,10 @@ class ForkServer:
         """The server's process id."""
         return self._process.pid
 
-    def is_dead(self) -> bool:
-        """Whether the server has ended. Its children die an instant earlier than that shows."""
+    def is_dead(self, *, within_seconds: float = 0.0) -> bool:
+        """Whether the server has ended, or ends in this time."""
         try:
-            self._process.wait(timeout=0.05)
+            self._process.wait(timeout=within_seconds)
         except subprocess.TimeoutExpired:
             return False
         return True

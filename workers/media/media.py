@@ -67,6 +67,15 @@ class Media:
         """Which walls the decoder children stand behind on this machine; None before the start."""
         return self._pool.confinement
 
+    @property
+    def server_pid(self) -> int | None:
+        """The fork server's process; None where none runs."""
+        return self._pool.server_pid
+
+    def decoder_pids(self) -> list[int]:
+        """The decoder children that wait for work."""
+        return self._pool.idle_pids()
+
     def load(self, ref: MediaRef, needs: MediaNeeds, tenant_id: str) -> Decoded:
         """Read and decode one medium; blocks. Raises BadMedia, MediaUnavailable or BadRequest with `ref.param`."""
         try:
@@ -77,7 +86,7 @@ class Media:
                 reply = self._pool.decode(DecodeRequest.of(ref, needs, self._limits), source)
             finally:
                 os.close(source)
-            return _decoded(ref.kind, reply)
+            return decoded(ref.kind, reply)
         except Refusal as refusal:
             raise refusal.as_error(ref.param) from None
         except SluiceError as error:
@@ -85,7 +94,7 @@ class Media:
             raise
 
 
-def _decoded(kind: MediaKind, reply: Reply) -> Decoded:
+def decoded(kind: MediaKind, reply: Reply) -> Decoded:
     """Arrays over the child's memory, without a copy. What does not fit together means a broken child."""
     facts = reply.facts
     try:

@@ -61,7 +61,12 @@ class DecoderPool:
                 child.kill()
         self._put([None] * self._num_decoders)
 
-    def pids(self) -> list[int]:
+    @property
+    def server_pid(self) -> int | None:
+        """The fork server's process; None where none runs."""
+        return self._server.pid if self._server else None
+
+    def idle_pids(self) -> list[int]:
         """The children that wait for work."""
         return [child.pid for child in list(self._places.queue) if child]
 
@@ -93,10 +98,11 @@ class DecoderPool:
         except TimeoutError:
             raise Refusal("media_decode_timeout", limit_seconds=self._limits.decode_seconds) from None
         except ChildLost:
-            server_died = self._server is None or self._server.is_dead()
+            # The server's children die an instant before its own end shows.
+            server_died = self._server is None or self._server.is_dead(within_seconds=0.05)
             raise Refusal("media_decoder_unavailable" if server_died else "media_decode_crashed") from None
         try:
-            return _read(answer, fd, self._limits)
+            return read_answer(answer, fd, self._limits)
         finally:
             os.close(fd)
 
@@ -112,6 +118,9 @@ class DecoderPool:
         with self._server_lock:
             if not self._open:
                 raise Refusal("media_decoder_unavailable")
+            if self._server and self._server.is_dead():
+                self._server.close()
+                self._server = None
             if self._server is None:
                 self._server = ForkServer(self._limits)
             try:
@@ -124,7 +133,7 @@ class DecoderPool:
             return child
 
 
-def _read(answer: bytes, fd: int, limits: MediaLimits) -> Reply:
+def read_answer(answer: bytes, fd: int, limits: MediaLimits) -> Reply:
     """What the child says and has written. It has read a stranger's bytes, so nothing of it is taken on trust."""
     try:
         facts = json.loads(answer)

@@ -88,6 +88,10 @@ RULES: Mapping[str, Rule] = {
         "The image stores its pixels in a way that is not read here.",
         "Save it as 8-bit RGB and send it again.",
     ),
+    "video_frame_size": Rule(
+        "The video's frames have more than {limit_pixels} pixels, or no size at all.",
+        "Scale the video down before sending it.",
+    ),
     "video_too_many_frames": Rule(
         "The video has more than {limit_frames} frames.", "Cut it into shorter clips."
     ),

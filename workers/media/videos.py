@@ -80,8 +80,9 @@ def _count_packets(source: BinaryIO, limits: MediaLimits) -> Clock:
         frame_pixels = stream.codec_context.width * stream.codec_context.height
     if not clock.count:
         raise Refusal("media_undecodable")
-    if frame_pixels > limits.max_frame_pixels:
-        raise Refusal("media_too_many_pixels", limit_pixels=limits.max_frame_pixels)
+    # FFmpeg keeps to the limit while it probes, and then knows no size.
+    if not 0 < frame_pixels <= limits.max_frame_pixels:
+        raise Refusal("video_frame_size", limit_pixels=limits.max_frame_pixels)
     if clock.count * frame_pixels > limits.max_video_work_pixels:
         raise Refusal("video_too_costly", limit_pixels=limits.max_video_work_pixels)
     return clock

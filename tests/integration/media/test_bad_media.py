@@ -1,15 +1,13 @@
 """Broken, lying and hostile media: each is refused with its own code, and none reads a file or the network."""
 
-import io
+import os
 import socket
 import struct
-import zlib
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
-from media_samples import NEEDS, PARAM, clip, corners, data_uri, encoded, ref_to, tone, tone_samples, wav
+from media_samples import NEEDS, PARAM, clip, corners, data_uri, encoded, png_header, ref_to, tone, wav
 from PIL import Image
 
 from service.contract.media import MediaKind, MediaNeeds
@@ -18,21 +16,6 @@ from workers.media.limits import MIB, MediaLimits
 from workers.media.media import Media
 
 IMAGE, VIDEO, AUDIO = MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.AUDIO
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that promises a size and holds next to nothing."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(64)))
-        + chunk(b"IEND", b"")
-    )
 
 
 def gif_header(width: int, height: int) -> bytes:
@@ -84,7 +67,7 @@ BAD = {
     # Videos
     "text as a video": (VIDEO, lambda: b"not a film" * 50, "media_unrecognized"),
     "half an mp4": (VIDEO, lambda: half(clip()), "media_unrecognized"),
-    "an mp4 of zeros": (VIDEO, lambda: hollow(clip(num_frames=8)), "media_undecodable"),
+    "an mp4 of zeros": (VIDEO, lambda: hollow(clip("libx264", num_frames=8)), "media_undecodable"),
     "a jpeg as a video": (VIDEO, lambda: encoded(corners(), "JPEG"), "media_unrecognized"),
     "a sound as a video": (VIDEO, lambda: tone("aac", "mp4"), "media_wrong_kind"),
     "a video of small frames": (
@@ -95,9 +78,9 @@ BAD = {
     "a video of huge frames": (
         VIDEO,
         lambda: clip("mjpeg", "avi", size=(1600, 1200), pixel_format="yuvj420p", num_frames=2),
-        "media_too_many_pixels",
+        "video_frame_size",
     ),
-    "a gif clip of huge frames": (VIDEO, lambda: gif_header(60_000, 60_000), "media_too_many_pixels"),
+    "a gif clip of huge frames": (VIDEO, lambda: gif_header(60_000, 60_000), "video_frame_size"),
     "too many frames": (VIDEO, lambda: clip(num_frames=201), "video_too_many_frames"),
     "too many seconds": (
         VIDEO,
@@ -201,22 +184,12 @@ class TestLocalFiles:
         (root / "inner.png").symlink_to(root / "other.png")
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(root / "socket"))
-        import os
-
         os.mkfifo(root / "pipe")
         (root / "folder").mkdir()
         (root / "empty.png").touch()
         (root / "plain").write_text("x")
 
-        codes = {
-            name: refused(IMAGE, root / name).code
-            for name in (
-                "link.png", "linked/secret.png", "inner.png", "pipe", "folder", "absent.png", "plain/below.png", "empty.png", ".",
-                f"../{tmp_path.name}/secret.png", "socket",
-            )
-        }  # fmt: skip
-
-        assert codes == {
+        expected = {
             "link.png": "media_symlink",
             "linked/secret.png": "media_symlink",
             "inner.png": "media_symlink",
@@ -229,6 +202,8 @@ class TestLocalFiles:
             "empty.png": "media_empty",
             f"../{tmp_path.name}/secret.png": "media_forbidden",
         }
+
+        assert {name: refused(IMAGE, root / name).code for name in expected} == expected
 
     def test_encoded_dots_do_not_lead_out(self, root, refused):
         assert refused(IMAGE, f"file://{root}/%2e%2e/%2E%2e/etc/hosts").code == "media_forbidden"
@@ -284,7 +259,8 @@ PLAYLISTS = {
     "hls with a url": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{path}\n#EXT-X-ENDLIST\n",
     "hls that names itself": "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nfile://{itself}\n",
     "ffconcat": "ffconcat version 1.0\nfile {path}\n",
-    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 45454 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+    "m=video 45454 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
     "dash": "<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011'><Period><AdaptationSet><Representation>"
     "<BaseURL>file://{path}</BaseURL></Representation></AdaptationSet></Period></MPD>",
     "asx": "[Reference]\nRef1=file://{path}\n",
