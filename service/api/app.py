@@ -6,7 +6,6 @@ from typing import Any
 from flask import Flask, Response, request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
-from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel
 
 from service.actions.parts import Parts, assemble
@@ -17,7 +16,6 @@ from service.settings import Settings
 
 UPLOADS = frozenset({"files.create_file", "jobs.create_job"})
 BLUEPRINTS = (chat.api, files.api, batches.api, jobs.api, models.api, health.api, metrics.api)
-REFUSALS: ResponseDict = dict.fromkeys((400, 401, 404, 500, 503), errors.ErrorReply)
 
 
 class Api(OpenAPI):
@@ -42,11 +40,10 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     app = Api(
         "service",
         info=Info(title="Sluice", version="1"),
-        responses=REFUSALS,
         validation_error_status=400,
         validation_error_model=errors.ErrorReply,
         validation_error_callback=errors.refuse_invalid,
-        doc_prefix="",
+        doc_ui=False,
         static_folder=None,
     )
     app.url_map.strict_slashes = False
@@ -59,6 +56,7 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     errors.answer_errors(app)
     for blueprint in BLUEPRINTS:
         app.register_api(blueprint)
+    app.add_url_rule("/openapi.json", "openapi", lambda: app.api_doc)
     return app
 
 

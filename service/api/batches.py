@@ -7,10 +7,11 @@ from service.actions.cancel_batch import cancel_batch
 from service.actions.read_batches import get_batch, list_batches
 from service.actions.submit_batch import submit_batch
 from service.api.context import current_caller, current_parts
+from service.api.errors import REFUSALS
 from service.api.headers import IdempotencyHeader
 from service.contract.batches import BatchList, BatchObject, CreateBatch
 
-api = APIBlueprint("batches", __name__, url_prefix="/v1")
+api = APIBlueprint("batches", __name__, url_prefix="/v1", abp_responses=REFUSALS)
 
 
 class BatchPath(BaseModel):

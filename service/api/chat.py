@@ -16,6 +16,7 @@ from service.actions.follow_chat import ChatEvent, Quiet, Replied, follow_chat
 from service.actions.parts import Parts
 from service.actions.start_chat import StartedChat, start_chat
 from service.api.context import current_caller, current_parts, current_request
+from service.api.errors import REFUSALS
 from service.api.headers import ChatHeaders, name_ignored
 from service.api.sse import (
     DONE,
@@ -34,7 +35,7 @@ from service.errors import SluiceError
 
 log = logging.getLogger(__name__)
 
-api = APIBlueprint("chat", __name__, url_prefix="/v1")
+api = APIBlueprint("chat", __name__, url_prefix="/v1", abp_responses=REFUSALS)
 
 
 @api.post("/chat/completions", responses={200: ChatCompletion})

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import orjson
 from flask import Flask, Response, request
+from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
@@ -41,6 +42,10 @@ class ErrorReply(BaseModel):
     """The body of every answer that is not a success."""
 
     error: ErrorObject
+
+
+# What any route may answer besides its own success, for the OpenAPI document.
+REFUSALS: ResponseDict = dict.fromkeys((400, 401, 404, 500, 503), ErrorReply)
 
 
 def answer_errors(app: Flask) -> None:

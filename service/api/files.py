@@ -11,11 +11,12 @@ from pydantic import BaseModel, Field, field_validator
 from service.actions.read_files import delete_file, get_file, list_files, open_file
 from service.actions.upload_file import upload_file
 from service.api.context import current_caller, current_parts
+from service.api.errors import REFUSALS
 from service.channels.blobs import chunks_of
 from service.contract.files import DeletedFile, FileList, FileObject
 from service.contract.plain_errors import Refused
 
-api = APIBlueprint("files", __name__, url_prefix="/v1")
+api = APIBlueprint("files", __name__, url_prefix="/v1", abp_responses=REFUSALS)
 
 
 class UploadForm(BaseModel):

@@ -7,8 +7,9 @@ from pydantic import BaseModel
 
 from service.actions.readiness import require_ready
 from service.api.context import current_parts
+from service.api.errors import REFUSALS
 
-api = APIBlueprint("health", __name__)
+api = APIBlueprint("health", __name__, abp_responses=REFUSALS)
 
 
 class Health(BaseModel):

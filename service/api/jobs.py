@@ -11,6 +11,7 @@ from service.actions.read_jobs import MAX_WAIT_SECONDS, get_job, list_jobs
 from service.actions.submit_job import submit_job
 from service.actions.submit_jobs import submit_jobs
 from service.api.context import current_caller, current_parts, current_request
+from service.api.errors import REFUSALS
 from service.api.headers import IdempotencyHeader
 from service.channels.blobs import chunks_of
 from service.contract.batches import DEFAULT_PRIORITY, MAX_PRIORITY, BatchObject, BatchOptions
@@ -21,7 +22,7 @@ from service.errors import UnsupportedBody
 
 JSON_LINES = ("application/jsonl", "application/x-ndjson")
 
-api = APIBlueprint("jobs", __name__, url_prefix="/v1")
+api = APIBlueprint("jobs", __name__, url_prefix="/v1", abp_responses=REFUSALS)
 
 
 class JobsBody(RawModel):

@@ -14,12 +14,13 @@ from prometheus_client.registry import Collector
 from service.actions.gauge_queues import gauge_queues
 from service.actions.parts import Parts
 from service.api.context import current_parts
+from service.api.errors import REFUSALS
 
 EXTENSION = "sluice.metrics"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
-api = APIBlueprint("metrics", __name__)
+api = APIBlueprint("metrics", __name__, abp_responses=REFUSALS)
 
 
 class HttpMetrics:

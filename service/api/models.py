@@ -5,9 +5,10 @@ from pydantic import BaseModel
 
 from service.actions.list_models import get_model, list_models
 from service.api.context import current_parts
+from service.api.errors import REFUSALS
 from service.contract.models import ModelList, ModelObject
 
-api = APIBlueprint("models", __name__, url_prefix="/v1")
+api = APIBlueprint("models", __name__, url_prefix="/v1", abp_responses=REFUSALS)
 
 
 class ModelPath(BaseModel):

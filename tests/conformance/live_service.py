@@ -16,8 +16,11 @@ import httpx
 import pytest
 from scripted_worker import ScriptedWorker
 
+from service.actions.export_results import export_results
+from service.actions.ingest_manifest import ingest_manifest
 from service.actions.parts import Parts, assemble
 from service.settings import Settings
+from service.store import batches
 from service.store.schema import migrate
 
 MODEL = "scripted"
@@ -34,6 +37,23 @@ class Live:
     parts: Parts
     worker: ScriptedWorker
     api_pid: int
+
+
+def ingest(live: Live, batch_id: str) -> None:
+    """What an io worker does when the doorbell rings for a new batch."""
+    ingest_manifest(live.parts, batch_id)
+
+
+def export(live: Live, batch_id: str) -> None:
+    """What an io worker does when the last job has ended; waits until it has."""
+    _wait_for(lambda: _is_closed(live.parts, batch_id))
+    export_results(live.parts, batch_id)
+
+
+def _is_closed(parts: Parts, batch_id: str) -> bool:
+    with parts.database.reading() as db:
+        batch = batches.find(db, batch_id)
+    return batch is not None and batch.closed_at is not None
 
 
 @contextmanager
@@ -72,7 +92,14 @@ def _gunicorn(settings: Settings, redis_url: str, folder: Path) -> Iterator[tupl
         "REDIS_URL": redis_url,
     }
     command = [sys.executable, "-m", "gunicorn", "-c", "python:service.gunicorn_config"]
-    command += ["-b", f"127.0.0.1:{port}", "--no-control-socket", "service.wsgi:app"]
+    command += [
+        "-b",
+        f"127.0.0.1:{port}",
+        "--no-control-socket",
+        "--graceful-timeout",
+        "1",
+        "service.wsgi:app",
+    ]
     with _process(command, folder / "gunicorn.log", environment) as process:
         url = f"http://127.0.0.1:{port}"
         _wait_for(lambda: _answers(url))

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 
+from service.actions.close_batches import close_batches
 from service.actions.load_body import load_body
 from service.actions.parts import Parts
 from service.contract.jobs import Cancelled, ClaimedJob, Failed, Outcome, Succeeded, Usage
@@ -94,7 +95,8 @@ class ScriptedWorker:
 
     def _finish(self, outcome: Outcome) -> None:
         with self._parts.database.transaction() as db:
-            jobs.finish(db, [outcome], self.id)
+            recorded = jobs.finish(db, [outcome], self.id)
+        close_batches(self._parts, recorded.batches)
         self._publish(outcome.job, Ended())
 
     def _publish(self, job: ClaimedJob, *events: StreamEvent) -> None:

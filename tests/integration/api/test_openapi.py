@@ -1,0 +1,88 @@
+"""The document at /openapi.json is drawn from the models that validate."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+# Downloads, metrics and streams are not JSON, and these take nothing but their path.
+NO_BODY = {
+    ("post", "/v1/batches/{batch_id}/cancel"),
+    ("post", "/v1/jobs/{job_id}/cancel"),
+}
+
+
+@pytest.fixture
+def document(http: FlaskClient) -> dict:
+    return http.get("/openapi.json").json
+
+
+def operations(document: dict):
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            yield method, path, operation
+
+
+def test_every_route_of_the_app_is_in_the_document(http: FlaskClient, document: dict):
+    rules = {
+        re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        for rule in http.application.url_map.iter_rules()
+        if rule.rule != "/openapi.json"
+    }
+    assert rules == set(document["paths"])
+
+
+def test_every_operation_declares_its_answer_its_refusals_and_its_body(document: dict):
+    for method, path, operation in operations(document):
+        success = {status: answer for status, answer in operation["responses"].items() if status < "300"}
+        assert success, (method, path)
+        assert all(answer["content"] for answer in success.values()), (method, path)
+        refusal = operation["responses"]["400"]["content"]["application/json"]["schema"]
+        assert refusal == {"$ref": "#/components/schemas/ErrorReply"}, (method, path)
+        if method == "post" and (method, path) not in NO_BODY:
+            assert operation["requestBody"]["content"], (method, path)
+        assert operation["summary"], (method, path)
+
+
+def test_every_reference_of_the_document_leads_somewhere(document: dict):
+    def references(node):
+        if isinstance(node, dict):
+            if isinstance(node.get("$ref"), str):
+                yield node["$ref"]
+            for child in node.values():
+                yield from references(child)
+        elif isinstance(node, list):
+            for child in node:
+                yield from references(child)
+
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(references(document)) <= known
+
+
+def test_the_document_shows_that_content_may_be_words_or_parts(document: dict):
+    content = document["components"]["schemas"]["Message"]["properties"]["content"]
+    assert {"string", "array"} <= {choice.get("type") for choice in content["anyOf"]}
+
+
+def test_the_web_process_imports_no_torch_and_stays_small(tmp_path: Path):
+    """150 MB is the promise; a fresh import should leave room for connections and requests."""
+    script = (
+        "import sys\n"
+        "from service.api.app import create_app\n"
+        "import service.wsgi\n"
+        "service.wsgi.app.test_client().get('/openapi.json')\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'av', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "print([line for line in open('/proc/self/status') if line.startswith('VmHWM')][0].split()[1])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"SLUICE_DATA_DIR": str(tmp_path)},
+    )
+    assert int(done.stdout) < 110_000
