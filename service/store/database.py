@@ -87,8 +87,8 @@ class Database:
 def insert_into(db: Session, table: type[Any]) -> "sqlite.Insert | postgresql.Insert":
     """An INSERT that knows ON CONFLICT, in the words of the session's database."""
     if db.get_bind().dialect.name == "sqlite":
-        return sqlite.insert(table)
-    return postgresql.insert(table)
+        return sqlite.insert(table.__table__)
+    return postgresql.insert(table.__table__)
 
 
 def parse_url(url: str) -> URL:
@@ -141,6 +141,8 @@ def _sqlite_module() -> Any:
 def _open_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, below
     cursor = connection.cursor()
+    # Only a new file takes it: larger pages make the ingest of a manifest half as slow again on disk.
+    cursor.execute("PRAGMA page_size = 8192")
     _enter_wal(cursor)
     for pragma in ("synchronous = FULL", "foreign_keys = ON", "cache_size = -32768", "temp_store = MEMORY"):
         cursor.execute(f"PRAGMA {pragma}")

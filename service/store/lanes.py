@@ -105,12 +105,13 @@ def charge(db: Session, tokens: Mapping[LaneId, int], shard: int) -> None:
     ]
     if not rows:
         return
-    added = insert_into(db, LaneCharge).values(rows)
+    added = insert_into(db, LaneCharge)
     db.execute(
         added.on_conflict_do_update(
             index_elements=["tenant_id", "model", "job_class", "shard"],
             set_={"tokens": LaneCharge.tokens + added.excluded.tokens},
-        )
+        ),
+        rows,
     )
 
 

@@ -62,15 +62,13 @@ def advance(db: Session, tallies: Mapping[str, Counter[str]], shard: int) -> dic
 
     The rows stay locked until the commit, which makes seq the order of commits within a shard.
     """
-    if not tallies:
-        return {}
-    rows = [
-        {"batch_id": batch_id, "shard": shard} | {name: tallies[batch_id][name] for name in _ADDED}
-        for batch_id in sorted(tallies)
-    ]
-    added = insert_into(db, BatchProgress).values(rows)
+    added = insert_into(db, BatchProgress)
     advanced = added.on_conflict_do_update(
         index_elements=["batch_id", "shard"],
         set_={name: getattr(BatchProgress, name) + added.excluded[name] for name in _ADDED},
-    ).returning(BatchProgress.batch_id, BatchProgress.seq)
-    return {row.batch_id: row.seq for row in db.execute(advanced)}
+    ).returning(BatchProgress.seq)
+    last_seqs: dict[str, int] = {}
+    for batch_id in sorted(tallies):  # everybody locks in the same order
+        row = {"batch_id": batch_id, "shard": shard} | {name: tallies[batch_id][name] for name in _ADDED}
+        last_seqs[batch_id] = db.execute(advanced, row).scalar_one()
+    return last_seqs

@@ -46,12 +46,13 @@ def add(db: Session, replies: Iterable[Succeeded], *, now: float, shard: int) ->
         | {name: sums[tenant, key, model][name] for name in COUNTED}
         for tenant, key, model in sorted(sums)
     ]
-    added = insert_into(db, Usage).values(rows)
+    added = insert_into(db, Usage)
     db.execute(
         added.on_conflict_do_update(
             index_elements=["tenant_id", "key_id", "model", "day", "shard"],
             set_={name: getattr(Usage, name) + added.excluded[name] for name in COUNTED},
-        )
+        ),
+        rows,
     )
 
 
