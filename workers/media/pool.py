@@ -17,7 +17,10 @@ from workers.media.refusals import Refusal
 from workers.media.wire import DecodeRequest
 
 MAX_DECODES_PER_CHILD = 2000
-ENDS_CHILD = frozenset({"media_decode_timeout", "media_decode_crashed", "media_decode_memory"})
+# After one of these the child is dead, stuck or swollen.
+ENDS_CHILD = frozenset(
+    {"media_decode_timeout", "media_decode_crashed", "media_decode_memory", "media_decoder_unavailable"}
+)
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
