@@ -1,5 +1,7 @@
 """gunicorn's options: `gunicorn -c python:service.gunicorn_config service.wsgi:app`."""
 
+import os
+import socket
 from typing import Any
 
 from service.actions.authenticate import require_safe_address
@@ -14,7 +16,7 @@ workers = 1
 threads = 256
 keepalive = 5
 graceful_timeout = 30
-# No limit: a worker of this class is not judged by how long a request takes, only by whether it answers its master.
+# Of no concern to long requests: a worker of this class answers its master from a thread of its own.
 timeout = 60
 limit_request_line = 8190
 limit_request_fields = 64
@@ -27,10 +29,17 @@ def on_starting(server: Any) -> None:
     database = Database(Settings().database_url)
     try:
         for address in server.address:
-            host = address[0] if isinstance(address, tuple) else "unix:"
-            require_safe_address(host, database)
+            require_safe_address(_host(address), database)
     except ConfigurationError as error:
         server.log.error("%s", error.message)
         raise SystemExit(1) from None
     finally:
         database.close()
+
+
+def _host(address: Any) -> str:
+    """The host of a bind: (host, port), the path of a unix socket, or the number of an inherited socket."""
+    if isinstance(address, int):
+        with socket.socket(fileno=os.dup(address)) as inherited:
+            address = inherited.getsockname()
+    return str(address[0]) if isinstance(address, tuple) else "unix:"
