@@ -68,17 +68,13 @@ def test_another_address_without_a_key(tmp_path: Path) -> None:
     assert_one_sentence(told, "0.0.0.0", "sluice keys create")
 
 
-def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_and_nothing_is_left_running(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
     told = sluice("serve", "-p", "0", "-m", "empty", cwd=tmp_path)
 
     assert_one_sentence(told, "engine", "could not start", "log")
-
-
-def test_nothing_is_left_running_after_a_refusal(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    sluice("serve", "-p", "0", "-m", "empty", cwd=tmp_path)
-
-    assert DataDir(tmp_path / ".sluice").running() is None
-    DataDir(tmp_path / ".sluice").hold()
+    data_dir = DataDir(tmp_path / ".sluice")
+    assert data_dir.running() is None
+    data_dir.hold()
+    data_dir.release()

@@ -21,10 +21,10 @@ from front_door import (
     wait_for,
     write_manifest,
 )
+from sqlalchemy import func, select
 
 from service.store.database import Database
 from service.store.tables import Job, Result
-from sqlalchemy import func, select
 
 DEMO = REPOSITORY / "manifests" / "demo.jsonl"
 
@@ -50,7 +50,7 @@ def num_finished(cwd: Path) -> int:
 
 def test_the_demo_captions_are_right_and_are_only_made_once(tmp_path: Path) -> None:
     expected = {
-        row["custom_id"]: row["answer"] for row in rows_of(REPOSITORY / "manifests" / "demo.expected.jsonl")
+        row["custom_id"]: row["expected"] for row in rows_of(REPOSITORY / "manifests" / "demo.expected.jsonl")
     }
 
     first = sluice("run", DEMO, "--show", "100", cwd=tmp_path)
@@ -58,8 +58,8 @@ def test_the_demo_captions_are_right_and_are_only_made_once(tmp_path: Path) -> N
     assert first.returncode == 0, first.stderr
     answers = answers_in(tmp_path / "demo.results.jsonl")
     assert answers.keys() == expected.keys()
-    wrong = {name: (answers[name], right) for name, right in expected.items() if answers[name] != right}
-    assert len(wrong) <= 0.02 * len(expected), wrong
+    wrong = {name: (answers[name], right) for name, right in expected.items() if answers[name] not in right}
+    assert len(wrong) <= 1, wrong
     assert all(text in first.stdout for text in answers.values())
     assert f"{len(expected)} of {len(expected)} done" in first.stdout
     assert "tokens" in first.stdout
@@ -124,7 +124,7 @@ def test_a_bad_line_fails_with_its_number_field_and_reason(
 
 
 def test_a_run_goes_on_by_itself_when_its_engine_is_killed(tmp_path: Path) -> None:
-    rows, right = picture_rows(tmp_path, 250)
+    rows, right = picture_rows(tmp_path, 160)
     write_manifest(tmp_path / "many.jsonl", rows)
 
     with started("run", "many.jsonl", "--json", cwd=tmp_path) as process:
@@ -142,7 +142,7 @@ def test_a_run_goes_on_by_itself_when_its_engine_is_killed(tmp_path: Path) -> No
 
 
 def test_the_same_command_finishes_what_a_killed_one_left(tmp_path: Path) -> None:
-    rows, right = picture_rows(tmp_path, 250)
+    rows, right = picture_rows(tmp_path, 160)
     write_manifest(tmp_path / "many.jsonl", rows)
     with started("run", "many.jsonl", cwd=tmp_path) as process:
         wait_for(lambda: num_finished(tmp_path) >= 10)
@@ -174,5 +174,5 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
 
     assert process.returncode == 130
     assert told == ""
-    assert complaints.endswith("Stopped. The same command goes on where this one left off.\n")
+    assert complaints.rstrip().endswith("Stopped. The same command goes on where this one left off.")
     assert "Traceback" not in complaints
