@@ -9,7 +9,7 @@ from service.actions.close_batches import close_batches
 from service.actions.known_models import known_models, unknown_model
 from service.actions.parts import Parts
 from service.contract.jobs import PayloadRef
-from service.contract.manifest import Defaults, LineError, ManifestLine, parse_line, too_long
+from service.contract.manifest import Defaults, LineError, parse_line, too_long
 from service.contract.manifest_lines import Chunk, RawLine, read_chunk
 from service.contract.tickets import Wake
 from service.errors import NotFound
@@ -52,6 +52,7 @@ class _Ingest:
         self._last_line = last_line
         self._defaults = Defaults.from_dict(batch.defaults or {}, batch.base_dir)
         self._models = known_models(parts)
+        self._inline_bytes = parts.settings.inline_body_bytes
 
     def run(self, stream: BinaryIO) -> None:
         """Commit chunk after chunk, and wake the workers for each."""
@@ -90,22 +91,20 @@ class _Ingest:
         )
 
     def _new_line(self, raw: RawLine) -> NewLine:
-        line = self._parsed(raw)
+        line = self._too_long(raw) if raw.raw is None else parse_line(raw.raw, raw.line_no, self._defaults)
         if isinstance(line, LineError):
             return NewLine(raw.line_no, line.custom_id, error=line.error)
         model = self._models.get(line.model)
         if model is None:
             return NewLine(raw.line_no, line.custom_id, error=unknown_model(line.model, self._models))
-        if len(line.body) > self._parts.settings.inline_body_bytes:
+        if len(line.body) > self._inline_bytes:
             # It stays in the manifest, and `load_body` reads it there as we have done here.
             where = PayloadRef(self._batch.manifest, raw.offset, raw.length)
             return NewLine(raw.line_no, line.custom_id, model, payload=where)
         return NewLine(raw.line_no, line.custom_id, model, line.body)
 
-    def _parsed(self, raw: RawLine) -> ManifestLine | LineError:
-        if raw.raw is None:
-            return too_long(raw.line_no, raw.length, self._parts.settings.max_request_bytes)
-        return parse_line(raw.raw, raw.line_no, self._defaults)
+    def _too_long(self, raw: RawLine) -> LineError:
+        return too_long(raw.line_no, raw.length, self._parts.settings.max_request_bytes)
 
     def _commit(self, new: list[NewLine], end_offset: int, *, done: bool) -> bool:
         with self._parts.database.transaction() as db:
