@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from service.actions.parts import Parts
 from service.contract.lifecycle import WorkerRole
@@ -21,6 +22,9 @@ from workers.media.media import Media
 from workers.presence import Presence
 from workers.uploads import open_upload
 
+if TYPE_CHECKING:
+    from workers.model.loading import Loaded, LoadOptions
+
 log = logging.getLogger(__name__)
 
 # sysexits.h: EX_CONFIG, where starting again cannot help; EX_SOFTWARE, where a fresh process can go on.
@@ -28,10 +32,14 @@ EXIT_CONFIGURATION, EXIT_CRASHED = 78, 70
 
 
 class Device:
-    """Opens in a thread of its own, so that a SIGTERM is heard while gigabytes load."""
+    """Opens in a thread of its own, so that a SIGTERM is heard while gigabytes load.
 
-    def __init__(self, parts: Parts) -> None:
+    load: what gives the model, if not `workers.model.loading.load`.
+    """
+
+    def __init__(self, parts: Parts, load: "Callable[[LoadOptions], Loaded] | None" = None) -> None:
         self._parts = parts
+        self._load = load
         self._presence = Presence(parts, WorkerRole.ENGINE)
         self._desk: Desk | None = None
         self._closers: list[Callable[[], None]] = []
@@ -99,11 +107,11 @@ class Device:
         """Load the model, put the rooms together around it, and open for work."""
         # Imported here: torch takes seconds, and the process should be seen and stoppable before.
         from workers.desk.prepare import Preparer
-        from workers.model.loading import LoadOptions, load
+        from workers.model import loading
         from workers.model.slot_model import TorchSlotModel
 
         settings = self._parts.settings
-        loaded = load(LoadOptions.from_settings(settings))
+        loaded = (self._load or loading.load)(loading.LoadOptions.from_settings(settings))
         model = TorchSlotModel(
             loaded.model,
             num_slots=settings.max_slots,
