@@ -12,8 +12,6 @@ from service.contract.lifecycle import WorkerRole
 from service.settings import Settings
 from workers import tasks
 
-log = logging.getLogger(__name__)
-
 
 class Resident(Protocol):
     """What lives in a worker process beside Celery's pool."""
@@ -35,6 +33,9 @@ def make_app(settings: Settings, role: WorkerRole) -> Celery:
     app = make_celery(settings)
     tasks.register(app, parts, resident.ring)
     app.steps["worker"].add(_step(resident))
+    # Two lines for each ring of a doorbell say nothing; what the jobs come to is in SQL.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     return app
 
 
