@@ -1,6 +1,7 @@
 """How we read requests: strict JSON, uploads to disk, and a size limit for each."""
 
 import tempfile
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -8,6 +9,8 @@ from flask import Request
 
 from service.contract.strict_json import parse_object
 from service.errors import UnsupportedBody
+
+READ_BYTES = 1 << 16
 
 
 class ApiRequest(Request):
@@ -24,12 +27,17 @@ class ApiRequest(Request):
     def raw_body(self) -> bytes:
         """The whole body as sent; werkzeug refuses one over `max_content_length`."""
         self._refuse_encoding()
-        return self.get_data(cache=True)
+        return self._body
 
     def body_stream(self) -> IO[bytes]:
         """The body as it arrives, for those that are too large to hold."""
         self._refuse_encoding()
         return self.stream
+
+    @cached_property
+    def _body(self) -> bytes:
+        # Not get_data(): it cuts a chunked body off at the limit, where read() refuses it.
+        return b"".join(iter(lambda: self.stream.read(READ_BYTES), b""))
 
     def _refuse_encoding(self) -> None:
         if self.content_encoding not in (None, "identity"):
@@ -42,4 +50,16 @@ class ApiRequest(Request):
         filename: str | None = None,
         content_length: int | None = None,
     ) -> IO[bytes]:
-        return tempfile.TemporaryFile("rb+", dir=self.spool_dir)
+        spooled = tempfile.TemporaryFile("rb+", dir=self.spool_dir)  # noqa: SIM115 - closed with the request
+        self._spooled.append(spooled)
+        return spooled
+
+    def close(self) -> None:
+        """Called by Flask at the end. An upload that broke off gives its disk space back now."""
+        super().close()
+        for spooled in self._spooled:
+            spooled.close()
+
+    @cached_property
+    def _spooled(self) -> list[IO[bytes]]:
+        return []

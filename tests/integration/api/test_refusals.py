@@ -69,6 +69,29 @@ def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(http: FlaskClien
     assert [path for path in blobs.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.parametrize(
+    ("path", "content_type", "start"),
+    [
+        ("/v1/chat/completions", "application/json", b'{"user": "'),
+        ("/v1/jobs", "application/json", b'{"user": "'),
+        ("/v1/jobs", "application/jsonl", b'{"prompt": "Hello"}\n'),
+        (
+            "/v1/files",
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n',
+        ),
+    ],
+)
+def test_a_body_of_unknown_length_is_refused_at_the_limit_and_not_cut_off(http, path, content_type, start):
+    response = http.post(
+        path,
+        input_stream=io.BytesIO(start + b"x" * 300_001),
+        headers={"Content-Type": content_type, "Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert response.status_code == 413
+
+
 def test_with_no_worker_ready_a_chat_is_told_when_to_come_back(http: FlaskClient):
     response = http.post("/v1/chat/completions", json=chat())
     assert response.status_code == 503
