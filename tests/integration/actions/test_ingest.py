@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
+import time
 from typing import Any
 
 import orjson
@@ -196,21 +198,52 @@ def ingest(settings: Settings, batch_id: str) -> None:
     ingest_manifest(assemble(settings), batch_id)
 
 
-def test_racing_ingesters_killed_at_random_read_every_line_once(settings: Settings, parts: Parts) -> None:
+def num_read(parts: Parts, batch_id: str) -> int:
+    return get_batch(parts, Caller(), batch_id).request_counts.total
+
+
+def test_racing_ingesters_killed_on_their_way_read_every_line_once(settings: Settings, parts: Parts) -> None:
     num_lines = 5000
     batch_id = submit(parts, prompts(num_lines))
-    parts.database.close()
     chance = random.Random(7)
 
-    for _ in range(6):
-        racers = [FORK.Process(target=ingest, args=(settings, batch_id)) for _ in range(2)]
+    for _ in range(4):
+        enough = num_read(parts, batch_id) + chance.randint(1, 1000)
+        parts.database.close()
+        racers = [FORK.Process(target=ingest, args=(settings, batch_id)) for _ in range(3)]
         for racer in racers:
             racer.start()
-        racers[0].join(chance.uniform(0.02, 0.3))
+        while num_read(parts, batch_id) < enough:
+            time.sleep(0.002)
         for racer in racers:
             racer.kill()
             racer.join()
+            assert racer.exitcode in (-signal.SIGKILL, 0)
+    assert num_read(parts, batch_id) < num_lines
     ingest_manifest(parts, batch_id)
 
     assert [job.custom_id for job in rows(parts, batch_id)] == [f"p{i}" for i in range(num_lines)]
-    assert get_batch(parts, Caller(), batch_id).request_counts.total == num_lines
+    assert num_read(parts, batch_id) == num_lines
+
+
+def test_an_ingester_that_comes_too_late_leaves_without_a_trace(settings: Settings, parts: Parts) -> None:
+    batch_id = submit(parts, prompts(1000))
+    errors: list[BaseException] = []
+
+    def race() -> None:
+        own = assemble(settings)
+        try:
+            ingest_manifest(own, batch_id)
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            own.close()
+
+    racers = [threading.Thread(target=race) for _ in range(4)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+
+    assert errors == []
+    assert num_read(parts, batch_id) == len(rows(parts, batch_id)) == 1000
