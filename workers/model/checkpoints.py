@@ -44,9 +44,17 @@ class Checkpoint:
         return str(self.config.get("model_type"))
 
     @property
+    def is_quantized(self) -> bool:
+        """Whether the weights are stored quantized already."""
+        return self.config.get("quantization_config") is not None
+
+    @property
     def num_weight_elements(self) -> int:
         """Numbers in all weight files, from their headers alone."""
-        return sum(_num_elements(path) for path in self.folder.glob("*.safetensors"))
+        try:
+            return sum(_num_elements(path) for path in self.folder.glob("*.safetensors"))
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise damaged_weights(self.name) from error
 
 
 def find_checkpoint(model: str, revision: str | None = None, hub_cache: Path | None = None) -> Checkpoint:
@@ -63,6 +71,13 @@ def find_checkpoint(model: str, revision: str | None = None, hub_cache: Path | N
             hint="Convert its weights to safetensors; pickled weights can run code and are not loaded.",
         )
     return Checkpoint(Path(model).name, folder, _revision(folder), config)
+
+
+def damaged_weights(name: str) -> ConfigurationError:
+    """What to say of weight files that cannot be read."""
+    return ConfigurationError(
+        f"The weights of {name} are damaged or incomplete.", hint="Copy or download the checkpoint again."
+    )
 
 
 def _local_folder(model: str) -> Path | None:
@@ -149,7 +164,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
             yield file.read()
             return
         for number in range(_NUM_SAMPLES):
-            file.seek(number * (size - _SAMPLE_BYTES) // (_NUM_SAMPLES - 1))
+            file.seek(number * max(0, size - _SAMPLE_BYTES) // (_NUM_SAMPLES - 1))
             yield file.read(_SAMPLE_BYTES)
 
 

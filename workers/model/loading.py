@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -21,7 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 from service.contract.media import MediaNeeds
 from service.errors import ConfigurationError
 from service.settings import Settings
-from workers.model.checkpoints import Checkpoint, find_checkpoint
+from workers.model.checkpoints import Checkpoint, damaged_weights, find_checkpoint
 from workers.model.hqq_linear import BITS
 from workers.model.packed import KernelChoice, choose_linears
 from workers.model.processors import load_processor, processor_backend
@@ -111,10 +113,13 @@ def load(options: LoadOptions) -> Loaded:
     dtype = choose_dtype(options.dtype, device)
     template = load_template(options.chat_template) if options.chat_template else None
     checkpoint = find_checkpoint(options.model, options.revision, options.hub_cache)
+    quantization = None if checkpoint.is_quantized else _quantization(options)
+    _check_memory(checkpoint, device, dtype, quantization)
     config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    auto_class = _auto_class(config, checkpoint)
     processor = load_processor(checkpoint.folder, config)
-    quantization = _quantization(options)
-    model = _load_model(checkpoint, config, device, dtype, quantization)
+    with _refuse_what_cannot_load(checkpoint, device):
+        model = _load_model(auto_class, checkpoint, config, device, dtype, quantization)
     linears = choose_linears(model) if device.type == "cpu" else KernelChoice("torch")
     prompter = Prompter(processor, config, template=template, eos_ids=_eos_ids(model, processor), dtype=dtype)
     seconds = time.perf_counter() - started
@@ -160,6 +165,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _load_model(
+    auto_class: Any,
     checkpoint: Checkpoint,
     config: PretrainedConfig,
     device: torch.device,
@@ -167,16 +173,17 @@ def _load_model(
     quantization: HqqOptions | None,
 ) -> PreTrainedModel:
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    with _refuse_what_does_not_fit(checkpoint, device):
-        model: PreTrainedModel = _auto_class(config, checkpoint).from_pretrained(
-            checkpoint.folder,
-            config=config,
-            dtype=dtype,
-            device_map={"": device},
-            use_safetensors=True,
-            quantization_config=quantization,
-            trust_remote_code=False,
-        )
+    # A checkpoint that is stored quantized says so itself; None would unsay it.
+    asked = {"quantization_config": quantization} if quantization else {}
+    model: PreTrainedModel = auto_class.from_pretrained(
+        checkpoint.folder,
+        config=config,
+        dtype=dtype,
+        device_map={"": device},
+        use_safetensors=True,
+        trust_remote_code=False,
+        **asked,
+    )
     model.eval()  # type: ignore[no-untyped-call]
     model.requires_grad_(False)
     return model
@@ -212,16 +219,40 @@ def _auto_class(config: PretrainedConfig, checkpoint: Checkpoint) -> Any:
     )
 
 
+def _check_memory(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, quantization: HqqOptions | None
+) -> None:
+    """Refuse what certainly does not fit: a CPU's memory is handed out on credit, and the debtor is killed."""
+    on_cuda = device.type == "cuda"
+    free_bytes = torch.cuda.mem_get_info(device)[0] if on_cuda else psutil.virtual_memory().available
+    bytes_each = quantization.bits / 8 if quantization else dtype.itemsize
+    if checkpoint.is_quantized:
+        bytes_each = 1
+    if checkpoint.num_weight_elements * bytes_each > free_bytes:
+        raise _does_not_fit(checkpoint, device)
+
+
+def _does_not_fit(checkpoint: Checkpoint, device: torch.device) -> ConfigurationError:
+    return ConfigurationError(
+        f"{checkpoint.name} does not fit the memory of {device}.",
+        code="out_of_memory",
+        hint="Quantize it to fewer bits, choose a smaller model, or another device.",
+    )
+
+
 @contextmanager
-def _refuse_what_does_not_fit(checkpoint: Checkpoint, device: torch.device) -> Iterator[None]:
+def _refuse_what_cannot_load(checkpoint: Checkpoint, device: torch.device) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _does_not_fit(checkpoint, device) from error
+    except ImportError as error:
         raise ConfigurationError(
-            f"{checkpoint.name} does not fit the memory of {device}.",
-            code="out_of_memory",
-            hint="Quantize it (--quant 8 or 4), choose a smaller model, or another device.",
+            f"{checkpoint.name} needs a package that is not installed.",
+            hint="It may be stored in a quantization that other libraries read; take the full checkpoint.",
         ) from error
+    except SafetensorError as error:
+        raise damaged_weights(checkpoint.name) from error
 
 
 def _eos_ids(model: PreTrainedModel, processor: Any) -> frozenset[int]:

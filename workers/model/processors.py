@@ -1,5 +1,6 @@
 """Processors: what turns text, pixels and sound into a family's tensors, and what media that family takes."""
 
+import re
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,9 +29,10 @@ def load_processor(folder: Path, config: PretrainedConfig) -> Processor:
             folder, trust_remote_code=False
         )
     except ImportError as error:
+        named = re.search(r"pip install ([\w-]+)", str(error))
         raise ConfigurationError(
             f"The processor of {folder.name} needs a package that is not installed.",
-            hint="Install torchvision, in the release that belongs to this torch.",
+            hint=f"Install {named[1] if named else 'torchvision, in the release that belongs to this torch'}.",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(

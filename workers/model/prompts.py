@@ -16,7 +16,7 @@ from service.contract.media import MediaKind, MediaNeeds
 from service.errors import BadMedia, BadRequest
 from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
 from workers.model.chat_format import ChatFormat, Message
-from workers.model.detokenize import Detokenizer, StopChecker
+from workers.model.detokenize import Detokenizer, StopChecker, special_ids
 from workers.model.prepared import Prepared, PromptCounts
 from workers.model.processors import Processor, media_needs, placeholder_ids
 from workers.model.templates import ChatTemplate
@@ -48,7 +48,7 @@ class Prompter:
         self._idle: SimpleQueue[Processor] = SimpleQueue()
         self._format = ChatFormat(processor, template)
         self._placeholders = {kind: placeholder_ids(kind, processor, config) for kind in MediaKind}
-        self._special_ids = _special_ids(processor.tokenizer)
+        self._special_ids = special_ids(processor.tokenizer)
 
     def prepare(
         self, messages: Sequence[Message], media: Sequence[Decoded], *, add_generation_prompt: bool = True
@@ -191,8 +191,3 @@ def _video_options(media: Sequence[Decoded]) -> dict[str, Any]:
         if isinstance(video, DecodedVideo)
     ]
     return {"do_sample_frames": False, "video_metadata": videos} if videos else {}
-
-
-def _special_ids(tokenizer: Any) -> frozenset[int]:
-    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return frozenset(tokenizer.all_special_ids) | added

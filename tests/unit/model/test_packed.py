@@ -1,0 +1,104 @@
+"""Linear kernels on the CPU: same numbers, whatever the rows."""
+
+import pytest
+import torch
+from torch import nn
+
+from workers.model import packed
+from workers.model.hqq_linear import HqqLinear, Scheme
+from workers.model.packed import PackedLinear, choose_linears
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+
+
+class Tied(nn.Module):
+    """A head that shares its weight with an embedding, and a layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 64)
+        self.layer = nn.Linear(64, 64)
+        self.head = nn.Linear(64, 50, bias=False)
+        self.head.weight = self.embedding.weight
+        self.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layer(x))  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def quantized_model() -> nn.Sequential:
+    torch.manual_seed(0)
+    linear = nn.Linear(64, 48).requires_grad_(False)
+    return nn.Sequential(HqqLinear(linear, Scheme(8, 64), torch.float32).quantize_(linear.weight), nn.ReLU())
+
+
+def measure(torch_seconds: float, packed_seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "_measure", lambda layers: (torch_seconds, packed_seconds))
+
+
+@pytest.mark.parametrize("shape", [(192,), (1, 192), (7, 192), (2, 3, 192), (0, 192)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_layer_gives_the_same_numbers_for_any_shape(shape: tuple[int, ...], bias: bool) -> None:
+    linear = nn.Linear(192, 80, bias=bias).requires_grad_(False)
+    layer = PackedLinear(linear.weight, linear.bias)
+    x = torch.randn(*shape)
+
+    torch.testing.assert_close(layer(x), linear(x))
+    assert torch.equal(layer.weight, linear.weight)
+
+
+def test_a_packed_layer_takes_views_that_are_not_contiguous() -> None:
+    linear = nn.Linear(64, 32).requires_grad_(False)
+    x = torch.randn(64, 5).t()
+
+    torch.testing.assert_close(PackedLinear(linear.weight, linear.bias)(x), linear(x))
+
+
+def test_the_winner_of_the_measurement_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds, kind in (((2.0, 1.0), PackedLinear), ((1.0, 2.0), nn.Linear)):
+        measure(*seconds, monkeypatch)
+        model = Tied()
+
+        choice = choose_linears(model)
+
+        assert (choice.torch_seconds, choice.packed_seconds) == seconds
+        assert type(model.layer) is kind
+
+
+@pytest.mark.parametrize("seconds", [(2.0, 1.0), (1.0, 2.0)])
+def test_quantized_weights_are_rebuilt_once_and_stay_what_they_were(
+    seconds: tuple[float, float], quantized_model: nn.Sequential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(*seconds, monkeypatch)
+    x = torch.randn(3, 64)
+    before = quantized_model(x)
+
+    choice = choose_linears(quantized_model)
+
+    assert choice.num_rebuilt == 1
+    assert choice.rebuilt_bytes == 64 * 48 * 4
+    assert not isinstance(quantized_model[0], HqqLinear)
+    torch.testing.assert_close(quantized_model(x), before)
+
+
+def test_without_memory_quantized_and_tied_weights_keep_their_form(
+    quantized_model: nn.Sequential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(2.0, 1.0, monkeypatch)
+    monkeypatch.setattr(packed, "_MEMORY_SHARE", 0.0)
+    tied = Tied()
+
+    choose_linears(tied)
+    choice = choose_linears(quantized_model)
+
+    assert (type(tied.layer), type(tied.head)) == (PackedLinear, nn.Linear)
+    assert choice.num_rebuilt == 0
+    assert isinstance(quantized_model[0], HqqLinear)
+
+
+def test_measuring_takes_its_time_and_no_more() -> None:
+    choice = choose_linears(Tied())
+
+    assert 0 < choice.torch_seconds < 1
+    assert 0 < choice.packed_seconds < 1
