@@ -60,6 +60,7 @@ class Stack:
 
         self.data_dir.hold()
         self._listener = listening.listen(self.options.host, self.options.port)
+        self.data_dir.announce(self.url)
         environment = self.options.environment(self._start_broker())
         settings = prepare(environment, host=self.options.host)
         # Whoever worked here before us died with its stack; the lock that we hold proves it.
@@ -69,7 +70,6 @@ class Stack:
         if self.options.with_workers:
             self._start_worker("io", IO_QUEUE, environment)
             self._start_worker("engine", engine_queue(settings.model_name), environment)
-        self.data_dir.announce(self.url)
 
     def wait_until(self, is_ready: Callable[[], bool]) -> None:
         """Tend the stack until `is_ready` says so; ConfigurationError if a child cannot start."""

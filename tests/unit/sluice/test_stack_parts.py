@@ -92,6 +92,7 @@ def test_valkey_answers_on_its_private_socket_and_keeps_nothing_on_disk(tmp_path
     server = valkey.find_server()
     assert server is not None
     data_dir = DataDir(tmp_path)
+    data_dir.hold()
     unix_socket = data_dir.socket_dir() / "valkey.sock"
     process = subprocess.Popen(valkey.server_argv(server, unix_socket), stdout=subprocess.DEVNULL)
     try:
@@ -102,6 +103,8 @@ def test_valkey_answers_on_its_private_socket_and_keeps_nothing_on_disk(tmp_path
         process.wait(10)
     assert not valkey.answers(unix_socket)
     assert list(unix_socket.parent.glob("*.rdb")) == []
+    data_dir.release()
+    assert not unix_socket.parent.exists()
 
 
 def test_a_private_stack_ignores_what_the_shell_is_connected_to(
