@@ -63,7 +63,7 @@ check: install
 	$(BIN)/python -m pytest -q tests/unit/sluice/test_weight.py
 
 bench: install
-	$(BIN)/python -m benchmarks
+	for name in ingest store engine end_to_end; do $(BIN)/python -m benchmarks.bench_$$name || exit 1; done
 
 up: install
 	$(BIN)/sluice serve
