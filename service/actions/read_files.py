@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
+from sqlalchemy import select
+
 from service.actions.parts import Parts
 from service.actions.wire import file_object, filled
 from service.contract.callers import Caller
 from service.contract.files import DeletedFile, FileList, FileObject
-from service.errors import NotFound
+from service.contract.lifecycle import BATCH_TERMINAL
+from service.errors import Conflict, NotFound
 from service.store import files
-from service.store.tables import File
+from service.store.tables import Batch, File
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,20 @@ def list_files(
 
 
 def delete_file(parts: Parts, caller: Caller, file_id: str) -> DeletedFile:
-    """Forget a file, then its bytes."""
+    """Forget a file, then its bytes. A manifest whose batch has not ended is kept: long lines are read from it."""
     with parts.database.transaction() as db:
         blob = files.delete(db, caller.tenant_id, file_id)
-    if blob is None:
-        raise _unknown()
+        if blob is None:
+            raise _unknown()
+        if db.scalar(
+            select(Batch.id).where(Batch.manifest == blob, Batch.state.not_in(BATCH_TERMINAL)).limit(1)
+        ):
+            raise Conflict(
+                "A batch that has not ended still reads this file.",
+                param="file_id",
+                code="file_in_use",
+                hint="Cancel the batch, or wait for its end.",
+            )
     parts.blobs.delete(blob)
     return DeletedFile(id=file_id)
 

@@ -53,14 +53,19 @@ def reserve_id(
     batch_id = batches.new_id()
     if idempotency_key is None:
         return batch_id, True
-    if not 0 < len(idempotency_key) <= MAX_KEY_CHARACTERS:
-        raise BadRequest(
-            f"An Idempotency-Key has 1 to {MAX_KEY_CHARACTERS} characters.", param="Idempotency-Key"
-        )
+    check_idempotency_key(idempotency_key)
     made = idempotency.remember(
         db, caller.tenant_id, route=route, key=idempotency_key, body_sha256=body_sha256, object_id=batch_id
     )
     return made, made == batch_id
+
+
+def check_idempotency_key(key: str) -> None:
+    """Refuse a key that is empty or endless."""
+    if not 0 < len(key) <= MAX_KEY_CHARACTERS:
+        raise BadRequest(
+            f"An Idempotency-Key has 1 to {MAX_KEY_CHARACTERS} characters.", param="Idempotency-Key"
+        )
 
 
 def create_batch(

@@ -1,9 +1,14 @@
 """Accept one request that nobody listens to: it waits among the bulk work, and its result stays."""
 
+import hashlib
+
+from sqlalchemy.orm import Session
+
 from service.actions.keep_body import keep_body
 from service.actions.known_models import known_models, unknown_model
 from service.actions.parts import Parts
 from service.actions.read_jobs import get_job
+from service.actions.submit_batch import check_idempotency_key
 from service.contract.batches import DEFAULT_PRIORITY
 from service.contract.callers import Caller
 from service.contract.chat import parse_chat_request
@@ -11,12 +16,37 @@ from service.contract.job_objects import JobObject, wire_id
 from service.contract.lifecycle import JobClass
 from service.contract.manifest import Defaults, LineError, parse_line
 from service.contract.tickets import Wake
-from service.store import jobs
+from service.store import idempotency, jobs
 from service.store.jobs import NewJob
 
+ROUTE = "/v1/jobs#one"
 
-def submit_job(parts: Parts, caller: Caller, raw: bytes, *, priority: int = DEFAULT_PRIORITY) -> JobObject:
-    """Store one request as a job. raw: anything that may stand on a line of a manifest, as JSON."""
+
+def submit_job(
+    parts: Parts,
+    caller: Caller,
+    raw: bytes,
+    *,
+    priority: int = DEFAULT_PRIORITY,
+    idempotency_key: str | None = None,
+) -> JobObject:
+    """Store one request as a job. raw: anything that may stand on a line of a manifest, as JSON.
+
+    The same idempotency key with the same request gives the same job again.
+    """
+    model, new = _read(parts, caller, raw, priority)
+    try:
+        with parts.database.transaction() as db:
+            job_id = wire_id(jobs.insert_chat(db, new))
+            if idempotency_key is not None:
+                _be_first(db, caller, idempotency_key, raw, job_id)
+    except _SentBefore as before:
+        return get_job(parts, caller, before.job_id)
+    parts.doorbell.ring(Wake(model))
+    return get_job(parts, caller, job_id)
+
+
+def _read(parts: Parts, caller: Caller, raw: bytes, priority: int) -> tuple[str, NewJob]:
     line = parse_line(raw, 1, Defaults())
     if isinstance(line, LineError):
         raise line.error
@@ -37,7 +67,22 @@ def submit_job(parts: Parts, caller: Caller, raw: bytes, *, priority: int = DEFA
         custom_id=line.custom_id,
         expires_in_seconds=parts.settings.batch_window_seconds,
     )
-    with parts.database.transaction() as db:
-        job_id = jobs.insert_chat(db, new)
-    parts.doorbell.ring(Wake(model))
-    return get_job(parts, caller, wire_id(job_id))
+    return model, new
+
+
+class _SentBefore(Exception):
+    """Undoes the insertion: another sender's job is the one."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+
+def _be_first(db: Session, caller: Caller, key: str, raw: bytes, job_id: str) -> None:
+    check_idempotency_key(key)
+    body_sha256 = hashlib.sha256(raw).hexdigest()
+    made = idempotency.remember(
+        db, caller.tenant_id, route=ROUTE, key=key, body_sha256=body_sha256, object_id=job_id
+    )
+    if made != job_id:
+        raise _SentBefore(made)

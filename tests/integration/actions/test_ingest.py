@@ -17,7 +17,6 @@ from service.actions.ingest_manifest import ingest_manifest
 from service.actions.load_body import load_body
 from service.actions.parts import Parts, assemble
 from service.actions.read_batches import get_batch
-from service.actions.read_files import delete_file
 from service.actions.read_jobs import list_jobs
 from service.channels.doorbell import Doorbell
 from service.contract.callers import Caller
@@ -119,7 +118,7 @@ def test_a_long_line_stays_in_the_manifest_and_means_the_same_there(settings: Se
 
 def test_a_manifest_that_is_gone_is_told(parts: Parts, caller: Caller) -> None:
     batch_id = submit(parts, prompts(3))
-    delete_file(parts, caller, get_batch(parts, caller, batch_id).input_file_id)
+    parts.blobs.delete(f"files/{get_batch(parts, caller, batch_id).input_file_id}")
 
     ingest_manifest(parts, batch_id)
 

@@ -10,6 +10,7 @@ from workplace import accept, prompts, states, work
 
 from service.actions.cancel_batch import cancel_batch
 from service.actions.cancel_job import cancel_job
+from service.actions.export_results import export_results
 from service.actions.parts import Parts
 from service.actions.read_batches import get_batch, list_batches
 from service.actions.read_files import delete_file, get_file, list_files, open_file
@@ -19,7 +20,7 @@ from service.actions.upload_file import upload_file
 from service.contract.callers import Caller
 from service.contract.job_objects import job_number
 from service.contract.lifecycle import JobState
-from service.errors import NotFound
+from service.errors import Conflict, NotFound
 
 STRANGER = Caller("somebody")
 
@@ -46,6 +47,17 @@ def test_a_file_is_read_back_and_deleted(parts: Parts, caller: Caller) -> None:
     assert delete_file(parts, caller, file.id).deleted
     with pytest.raises(NotFound):
         get_file(parts, caller, file.id)
+
+
+def test_a_manifest_is_kept_while_its_batch_needs_it(parts: Parts, caller: Caller) -> None:
+    batch_id = accept(parts, prompts(1))
+    manifest_id = get_batch(parts, caller, batch_id).input_file_id
+
+    with pytest.raises(Conflict):
+        delete_file(parts, caller, manifest_id)
+    work(parts)
+    export_results(parts, batch_id)
+    assert delete_file(parts, caller, manifest_id).deleted
 
 
 def test_batches_are_listed_newest_first(parts: Parts, caller: Caller) -> None:

@@ -8,6 +8,7 @@ from workplace import manifest, prompts, rows
 
 from service.actions.parts import Parts, assemble
 from service.actions.read_files import list_files
+from service.actions.read_jobs import list_jobs
 from service.actions.submit_batch import submit_batch
 from service.actions.submit_job import submit_job
 from service.actions.submit_jobs import submit_jobs
@@ -127,6 +128,17 @@ def test_a_single_job_is_read_in_full_before_it_is_accepted(parts: Parts, caller
     assert refusal.value.param == "max_tokens"
     with pytest.raises(UnknownModel):
         submit_job(parts, caller, b'{"prompt": "Hi", "model": "nobody"}')
+
+
+def test_the_same_key_and_request_give_the_same_job(parts: Parts, caller: Caller) -> None:
+    first = submit_job(parts, caller, b'{"prompt": "Hi"}', idempotency_key="k")
+
+    assert submit_job(parts, caller, b'{"prompt": "Hi"}', idempotency_key="k").id == first.id
+    assert [job.id for job in list_jobs(parts, caller).data] == [first.id]
+    with pytest.raises(Conflict):
+        submit_job(parts, caller, b'{"prompt": "Ho"}', idempotency_key="k")
+    with pytest.raises(BadRequest):
+        submit_job(parts, caller, b'{"prompt": "Hi"}', idempotency_key="")
 
 
 def test_a_names_folders_are_not_kept(parts: Parts, caller: Caller) -> None:
