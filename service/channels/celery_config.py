@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from celery import Celery  # type: ignore[import-untyped]
+from celery import Celery
 
 from service.channels.redis_url import broker_url
 from service.contract.tickets import IO_QUEUE

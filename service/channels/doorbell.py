@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import cached_property
 
 import redis
-from celery import Celery  # type: ignore[import-untyped]
+from celery import Celery
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
