@@ -5,6 +5,7 @@ import warnings
 from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from workers.media.limits import MediaLimits
 from workers.media.refusals import Refusal
@@ -33,7 +34,7 @@ def decode_image(
     width, height = image.size
     check_sides(width, height, limits)
     target = fit(width, height, request.max_pixels, limits.min_side_pixels)
-    if target != image.size and image.format == "JPEG":
+    if target != image.size and isinstance(image, JpegImageFile):
         # The DCT can leave out detail while decoding; what is left is never smaller than the target.
         image.draft("RGB", target)
     image.load()

@@ -106,7 +106,7 @@ def decoded(kind: MediaKind, reply: Reply) -> Decoded:
         samples = np.frombuffer(reply.data, np.float32)
         rate = int(facts["rate"])
         return DecodedAudio(samples, rate, len(samples) / rate)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         raise Refusal("media_decode_crashed") from None
 
 

@@ -148,7 +148,7 @@ def read_answer(answer: bytes, fd: int, limits: MediaLimits) -> Reply:
         if not 0 < size <= limits.max_decoded_bytes:
             raise Refusal("media_decode_crashed")
         return Reply(facts, mmap.mmap(fd, size, access=mmap.ACCESS_COPY))
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         raise Refusal("media_decode_crashed") from None
 
 

@@ -44,6 +44,7 @@ def media(root: Path, uploads: dict[tuple[str, str], Path]) -> Iterator[Media]:
         max_frame_pixels=1_000_000,
         max_video_frames=200,
         max_video_seconds=60.0,
+        max_video_work_pixels=20_000_000,
         decode_seconds=20.0,
     )
     with Media(limits, [root], read_upload, num_decoders=2) as media:

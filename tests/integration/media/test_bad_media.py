@@ -1,10 +1,12 @@
 """Broken, lying and hostile media: each is refused with its own code, and none reads a file or the network."""
 
+import io
 import os
 import socket
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from media_samples import NEEDS, PARAM, clip, corners, data_uri, encoded, png_header, ref_to, tone, wav
@@ -87,6 +89,8 @@ BAD = {
         lambda: clip("libx264", "matroska", num_frames=2, times=[0, 90_000]),
         "video_too_long",
     ),
+    "too much to decode": (VIDEO, lambda: clip(num_frames=70, size=(640, 480)), "video_too_costly"),
+    "too many streams": (AUDIO, lambda: many_streams(33), "media_too_many_streams"),
     "a flash video, not in the list": (VIDEO, lambda: clip("flv1", "flv"), "media_unrecognized"),
     "a clip in nut, not in the list": (VIDEO, lambda: clip("mpeg4", "nut"), "media_unrecognized"),
     # Sounds
@@ -137,6 +141,19 @@ BAD = {
     "an endless device": (IMAGE, lambda: "/dev/zero", "media_forbidden"),
     "a nul in a path": (IMAGE, lambda: "/a\0b", "media_forbidden"),
 }
+
+
+def many_streams(num_streams: int) -> bytes:
+    """A file with next to no sound, many times over."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        streams = [container.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in range(num_streams)]
+        for stream in streams:
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), format="s16", layout="mono")
+            frame.sample_rate = 16_000
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    return file.getvalue()
 
 
 def hollow(mp4: bytes) -> bytes:

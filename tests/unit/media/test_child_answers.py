@@ -50,6 +50,7 @@ def test_the_childs_later_writes_do_not_reach_the_worker(memory):
         b"not json",
         b"[]",
         b"null",
+        b"[" * 60_000,
         b"\xff\xfe",
         json.dumps({"refused": "no_such_code", "facts": {}}).encode(),
         json.dumps({"refused": "media_too_small", "facts": {}}).encode(),
@@ -77,6 +78,7 @@ def test_nonsense_counts_as_a_crash(answer, memory):
         {"shape": [20, 3]},
         {"original_size": [1]},
         {"original_size": None},
+        {"original_size": [float("inf"), 1]},
     ],
 )
 def test_a_picture_whose_facts_do_not_fit_counts_as_a_crash(lie, memory):
