@@ -62,6 +62,12 @@ def test_every_reference_of_the_document_leads_somewhere(document: dict):
     assert set(references(document)) <= known
 
 
+def test_a_job_is_documented_as_the_chat_request_that_it_is(document: dict):
+    body = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]
+    assert body["application/json"]["schema"] == {"$ref": "#/components/schemas/ChatRequest"}
+    assert "application/jsonl" in body
+
+
 def test_the_document_shows_that_content_may_be_words_or_parts(document: dict):
     content = document["components"]["schemas"]["Message"]["properties"]["content"]
     assert {"string", "array"} <= {choice.get("type") for choice in content["anyOf"]}
