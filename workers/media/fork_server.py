@@ -20,7 +20,7 @@ START_SECONDS = 30.0
 def _environment() -> dict[str, str]:
     """What a decoder knows of its surroundings: where modules are, and no secret of ours."""
     return {
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
         "LC_ALL": "C.UTF-8",
         "OPENBLAS_NUM_THREADS": "1",
         # Giving each picture's memory back to the kernel and taking it again doubled the cost of a small JPEG.

@@ -30,7 +30,7 @@ def denied(action):
 
 def confined(program: str) -> subprocess.CompletedProcess[str]:
     """Run a program behind the walls of a decoder child."""
-    path = os.pathsep.join(filter(None, sys.path))
+    path = os.pathsep.join(map(os.path.abspath, sys.path))
     return subprocess.run(
         [sys.executable, "-c", PRELUDE + program],
         env={"PYTHONPATH": path, "SECRET": "x"},

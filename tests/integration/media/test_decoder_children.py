@@ -45,7 +45,7 @@ def runs(pid: int) -> bool:
 @pytest.fixture
 def one() -> Iterator[Media]:
     """One decoder with a short deadline, to be harmed."""
-    with Media(MediaLimits(decode_seconds=1.0), num_decoders=1) as media:
+    with Media(MediaLimits(decode_seconds=3.0), num_decoders=1) as media:
         yield media
 
 
@@ -79,7 +79,7 @@ def test_a_child_that_hangs_is_killed_at_the_deadline_and_replaced(one):
             load.result()
 
     assert caught.value.code == "media_decode_timeout"
-    assert "1 seconds" in caught.value.message
+    assert "3 seconds" in caught.value.message
     until(lambda: not runs(pid))
     assert load_picture(one) == (96, 64)
 
@@ -218,7 +218,7 @@ time.sleep(60)
 
 
 def test_no_decoder_outlives_a_killed_worker():
-    path = os.pathsep.join(filter(None, sys.path))
+    path = os.pathsep.join(map(os.path.abspath, sys.path))
     with subprocess.Popen(
         [sys.executable, "-c", WORKER],
         stdout=subprocess.PIPE,
