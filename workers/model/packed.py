@@ -116,9 +116,11 @@ def _copied_bytes(model: nn.Module, layers: Mapping[str, nn.Linear | HqqLinear])
 
 
 def _plain(layer: HqqLinear) -> nn.Linear:
+    """An ordinary layer with the rebuilt weight, which keeps the quantized one as its `stored`."""
     linear = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
     linear.weight = nn.Parameter(layer.dequantize(), requires_grad=False)
     linear.register_parameter("bias", layer.bias)
+    linear.add_module("stored", layer)
     return linear
 
 

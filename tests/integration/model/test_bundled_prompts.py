@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ask, clip, picture, tone
+from drawn_media import ask, clip, picture, tone
 from transformers.video_utils import VideoMetadata
 
 from service.errors import BadMedia, BadRequest

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import (
@@ -23,8 +24,13 @@ from transformers import (
 )
 
 from workers.media.decoded import DecodedAudio, DecodedImage, DecodedVideo
+from workers.model.libraries import HAS_TORCHVISION
 from workers.model.prompts import Prompter
 from workers.model.templates import ChatTemplate
+
+needs_torchvision = pytest.mark.skipif(
+    not HAS_TORCHVISION, reason="this family's processor needs torchvision"
+)
 
 QWEN_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"

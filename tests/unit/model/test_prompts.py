@@ -5,8 +5,18 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from conftest import needs_torchvision
-from family_processors import clip, gemma3, idefics, llava, picture, qwen, shown, sound, user
+from family_processors import (
+    clip,
+    gemma3,
+    idefics,
+    llava,
+    needs_torchvision,
+    picture,
+    qwen,
+    shown,
+    sound,
+    user,
+)
 from transformers.video_utils import VideoMetadata
 
 from service.errors import BadMedia, BadRequest
