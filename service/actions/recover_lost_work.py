@@ -26,7 +26,9 @@ def recover_lost_work(parts: Parts) -> list[Ticket]:
         tickets: list[Ticket] = [Ingest(batch_id) for batch_id in recovery.unfinished_ingests(db)]
         tickets += [Export(batch_id) for batch_id in recovery.batches_to_export(db)]
     tickets += [Wake(model) for model in sorted(reaped.models | woken)]
-    return [ticket for ticket in tickets if not parts.doorbell.ring(ticket)]
+    unrung = [ticket for ticket in tickets if not parts.doorbell.ring(ticket)]
+    parts.blobs.sweep_partial()
+    return unrung
 
 
 def _reap(parts: Parts) -> Reaped:

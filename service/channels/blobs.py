@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-
 
 from service.errors import NotFound, SluiceError, StorageFull, TooLarge, Unavailable
 
+# Blobs are written here and then renamed, so that what a killed process leaves is found in one place.
+_PARTIAL = "partial"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -27,9 +30,10 @@ class Blobs:
     def write(self, key: str, chunks: Iterable[bytes], max_bytes: int | None = None) -> int:
         """Store chunks under `key` and return their size in bytes once they are durable."""
         final = self._located(key)
-        temporary = f"{final}.{uuid4().hex}.partial"
+        temporary = f"{self._root}/{_PARTIAL}/{uuid4().hex}"
         with _storage_errors(key):
-            self._files.makedirs(os.path.dirname(final), exist_ok=True)
+            for path in (temporary, final):
+                self._files.makedirs(os.path.dirname(path), exist_ok=True)
             try:
                 size = self._fill(temporary, chunks, max_bytes)
                 self._publish(temporary, final)
@@ -67,6 +71,16 @@ class Blobs:
         """Size in bytes."""
         with _storage_errors(key):
             return int(self._files.size(self._located(key)))
+
+    def sweep_partial(self, quiet_seconds: float = 3600.0) -> int:
+        """Remove local writes that nobody has added to for a while: their writers are dead. Returns how many."""
+        folder = Path(self._root) / _PARTIAL
+        if not self._is_local or not folder.is_dir():
+            return 0
+        left = [path for path in folder.iterdir() if _seconds_since_write(path) > quiet_seconds]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
 
     def _located(self, key: str) -> str:
         if not key or any(part in ("", ".", "..") for part in key.split("/")):
@@ -113,6 +127,13 @@ def chunks_of(stream: BinaryIO, chunk_bytes: int = 1 << 20) -> Iterator[bytes]:
     """A stream's bytes, a chunk at a time."""
     while chunk := stream.read(chunk_bytes):
         yield chunk
+
+
+def _seconds_since_write(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 @contextmanager

@@ -24,6 +24,8 @@ ALIVE_SECONDS = 5
 _REDIS_SECONDS = 0.5
 _LONGEST_BLOCK_SECONDS = 2.0
 _NUMBERED_STREAMS = 8192
+# Each follower holds a connection while it waits; one beyond this is only ticked, and looks into SQL.
+_MAX_FOLLOWERS = 4096
 
 
 class Streams:
@@ -31,7 +33,7 @@ class Streams:
 
     def __init__(self, redis_url: str | None) -> None:
         self._writer = _client(redis_url, _REDIS_SECONDS)
-        self._reader = _client(redis_url, _LONGEST_BLOCK_SECONDS + 1)
+        self._reader = _client(redis_url, _LONGEST_BLOCK_SECONDS + 1, max_connections=_MAX_FOLLOWERS)
         self._next_number: OrderedDict[str, int] = OrderedDict()
         self.num_dropped = 0
 
@@ -117,7 +119,9 @@ class Streams:
         return answer[0][1] if answer else []
 
 
-def _client(redis_url: str | None, socket_seconds: float) -> "redis.Redis | None":
+def _client(
+    redis_url: str | None, socket_seconds: float, max_connections: int | None = None
+) -> "redis.Redis | None":
     if redis_url is None:
         return None
     return redis.Redis.from_url(
@@ -125,6 +129,7 @@ def _client(redis_url: str | None, socket_seconds: float) -> "redis.Redis | None
         socket_timeout=socket_seconds,
         socket_connect_timeout=_REDIS_SECONDS,
         retry=Retry(NoBackoff(), 0),
+        max_connections=max_connections,
     )
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import text
 from workplace import accept, manifest, prompts, rows, states, submit, work
 
 from service.actions.cancel_batch import cancel_batch
+from service.actions.export_results import export_results
 from service.actions.ingest_manifest import ingest_manifest
 from service.actions.load_body import load_body
 from service.actions.parts import Parts, assemble
@@ -21,6 +23,7 @@ from service.actions.read_jobs import list_jobs
 from service.channels.doorbell import Doorbell
 from service.contract.callers import Caller
 from service.contract.lifecycle import JobState
+from service.errors import StorageFull
 from service.settings import Settings
 from service.store import batches, lines
 
@@ -133,8 +136,11 @@ def test_a_cancelled_batch_is_read_no_further(parts: Parts, caller: Caller) -> N
     cancel_batch(parts, caller, batch_id)
 
     ingest_manifest(parts, batch_id)
+    export_results(parts, batch_id)
 
     assert rows(parts, batch_id) == []
+    batch = get_batch(parts, caller, batch_id)
+    assert (batch.status, batch.output_file_id, batch.error_file_id) == ("cancelled", None, None)
 
 
 def test_reading_a_manifest_again_changes_nothing(parts: Parts, caller: Caller) -> None:
@@ -142,6 +148,23 @@ def test_reading_a_manifest_again_changes_nothing(parts: Parts, caller: Caller) 
     ingest_manifest(parts, batch_id)
 
     assert len(rows(parts, batch_id)) == get_batch(parts, caller, batch_id).request_counts.total == 60
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_a_full_disk_stops_an_ingest_that_goes_on_once_there_is_room(parts: Parts) -> None:
+    batch_id = submit(parts, prompts(2000))
+    with parts.database.reading() as db:
+        num_pages = db.scalar(text("PRAGMA page_count"))
+        db.execute(text(f"PRAGMA max_page_count = {num_pages + 50}"))
+
+    with pytest.raises(StorageFull):
+        ingest_manifest(parts, batch_id)
+    assert 0 < num_read(parts, batch_id) < 2000
+    with parts.database.reading() as db:
+        db.execute(text("PRAGMA max_page_count = 1000000"))
+    ingest_manifest(parts, batch_id)
+
+    assert [job.line_no for job in rows(parts, batch_id)] == list(range(1, 2001))
 
 
 def ingest_and_die(settings: Settings, batch_id: str, point: tuple[Any, str, bool], nth: int) -> None:

@@ -1,6 +1,7 @@
 """What a blob promises: whole or not at all, and a sentence when the disk is full."""
 
 import errno
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,6 +109,23 @@ def test_a_file_size_limit_of_the_system_is_a_full_disk(tmp_path: Path) -> None:
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 42
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_what_a_killed_writer_left_is_swept_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+    blobs = Blobs(f"file://{tmp_path}/blobs")
+    code = (
+        "import os, signal\n"
+        "from service.channels.blobs import Blobs\n"
+        "def chunks():\n"
+        "    yield b'half'\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"Blobs('file://{tmp_path}/blobs').write('files/a', chunks())\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+
+    assert blobs.sweep_partial() == 0
+    assert blobs.sweep_partial(quiet_seconds=0) == 1
+    assert names(blobs) == []
 
 
 def test_only_a_local_blob_has_a_path(tmp_path: Path) -> None:
