@@ -170,3 +170,13 @@ def clip_with_empty_packets(num_frames: int, after: tuple[int, ...]) -> bytes:
                     container.mux(empty)
                     moment += 1
     return file.getvalue()
+
+
+def test_a_recording_that_broke_off_counts_only_what_it_holds(load):
+    whole = clip("libx264", "matroska", num_frames=120)
+
+    decoded = load(VIDEO, whole[: len(whole) * 7 // 10])
+
+    assert 40 < decoded.total_frames < 110
+    assert decoded.seconds == pytest.approx(decoded.total_frames / 12, abs=0.2)
+    assert decoded.frame_indices == tuple(i * decoded.total_frames // 8 for i in range(8))
