@@ -1,6 +1,5 @@
 """The real app on a real SQLite database, called without a network."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,15 @@ from service.api.app import create_app
 from service.contract.lifecycle import WorkerRole
 from service.settings import Settings
 from service.store import keys, workers
-from service.store.schema import migrate
 
 MODEL = "tiny"
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("migrated")
-    migrate(Settings(data_dir=folder).database_url)
-    return folder / "sluice.db"
-
-
 @pytest.fixture
-def settings(migrated: Path, tmp_path: Path) -> Settings:
-    shutil.copy(migrated, tmp_path / "sluice.db")
+def settings(sqlite_url: str, tmp_path: Path) -> Settings:
     return Settings(
         data_dir=tmp_path,
-        database_url_setting=None,
+        database_url_setting=sqlite_url,
         redis_url_setting=None,
         blob_url_setting=None,
         served_name=MODEL,
