@@ -195,11 +195,12 @@ def test_a_row_that_turns_infinite_while_decoding_poisons_no_later_occupant(
         engine.submit(sequence)
     for _ in range(4):
         engine.step()
+    place = slots._order.index(0)
     with torch.inference_mode():
         for layer in slots._rows.cache.slots:
             assert layer.keys is not None
-            layer.keys[0, :, : slots._rows.lengths[0]] = torch.nan
-            layer.values[0, :, : slots._rows.lengths[0]] = torch.nan
+            layer.keys[place, :, : slots._rows.lengths[place]] = torch.nan
+            layer.values[place, :, : slots._rows.lengths[place]] = torch.nan
     events = []
     while engine.has_work:
         events += engine.step()
