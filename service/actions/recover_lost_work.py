@@ -2,13 +2,13 @@
 
 from service.actions.close_batches import close_batches
 from service.actions.parts import Parts
+from service.actions.sweep_batches import sweep_batches
 from service.contract.tickets import Export, Ingest, Ticket, Wake
 from service.store import recovery
 from service.store.recovery import Reaped
-from service.store.sweeps import Swept
 
-# Sweeps of one round; what is left is the next round's, so that no process sweeps for minutes on end.
-MAX_SWEEPS = 10
+# Of one round; what is left is the next round's, so that no process sweeps for minutes on end.
+SWEEP_SECONDS = 2.0
 
 
 def recover_lost_work(parts: Parts) -> list[Ticket]:
@@ -18,7 +18,7 @@ def recover_lost_work(parts: Parts) -> list[Ticket]:
     """
     reaped = _reap(parts)
     woken = _wake(parts)
-    _sweep(parts)
+    sweep_batches(parts, SWEEP_SECONDS)
     with parts.database.reading() as db:
         done = recovery.batches_to_close(db)
     close_batches(parts, done)
@@ -43,15 +43,3 @@ def _wake(parts: Parts) -> frozenset[str]:
         woken = recovery.wake_due(db)
         recovery.promote_aged(db)
     return woken
-
-
-def _sweep(parts: Parts) -> None:
-    for sweep in (recovery.apply_cancels, recovery.expire_due):
-        touched: set[str] = set()
-        for _ in range(MAX_SWEEPS):
-            with parts.database.transaction() as db:
-                swept: Swept = sweep(db)
-            touched |= swept.batches
-            if not swept.jobs:
-                break
-        close_batches(parts, touched)

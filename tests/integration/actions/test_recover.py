@@ -3,6 +3,7 @@
 import threading
 from pathlib import Path
 
+import pytest
 from workplace import accept, prompts, states, submit, work
 
 from service.actions.ingest_manifest import ingest_manifest
@@ -13,7 +14,8 @@ from service.contract.callers import Caller
 from service.contract.lifecycle import JobState, WorkerRole
 from service.contract.tickets import Export, Ingest
 from service.settings import Settings
-from service.store import jobs, workers
+from service.store import batches, jobs, workers
+from service.store.sweeps import SWEEP_CHUNK
 from service.store.tables import Batch
 
 QUEUED, RUNNING = JobState.QUEUED, JobState.RUNNING
@@ -89,6 +91,19 @@ def test_a_lost_workers_jobs_are_queued_again(parts: Parts) -> None:
     recover_lost_work(parts)
 
     assert states(parts, batch_id) == [QUEUED] * 3
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_a_round_reaches_those_who_stand_behind_many_that_have_ended(parts: Parts, caller: Caller) -> None:
+    batch_id = accept(parts, prompts(SWEEP_CHUNK + 30))
+    work(parts, limit=SWEEP_CHUNK + 10)
+
+    with parts.database.transaction() as db:
+        batches.request_cancel(db, caller.tenant_id, batch_id)
+    recover_lost_work(parts)
+
+    batch = get_batch(parts, caller, batch_id)
+    assert (batch.request_counts.completed, batch.request_counts.cancelled) == (SWEEP_CHUNK + 10, 20)
 
 
 def test_everybody_may_recover_at_once(settings: Settings, parts: Parts, caller: Caller) -> None:
