@@ -93,7 +93,7 @@ class HqqLinear(nn.Module):
         """The weight [out, in] in the layer's precision."""
         levels: Tensor = Quantizer.unpack[self.scheme.packing](self.packed, dtype=self.scale.dtype)
         # Three-bit rows are padded to tens.
-        weight = (levels[: self.scale.shape[0]] - self.zero) * self.scale
+        weight = levels[: self.scale.shape[0]].sub_(self.zero).mul_(self.scale)
         return weight.to(self.dtype).view(self.out_features, self.in_features)
 
     @property
