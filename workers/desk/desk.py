@@ -22,6 +22,8 @@ from workers.desk.stepper import Stepper
 log = logging.getLogger(__name__)
 
 LISTENER_GRACE_SECONDS = 5.0
+# A claim that is under way when the drain begins: its jobs must have their seats first.
+CLAIM_SECONDS = 5.0
 
 
 class Desk:
@@ -76,7 +78,7 @@ class Desk:
         for seat in self._seats.all():
             if seat.job.id in job_ids and not seat.cancelled:
                 seat.cancelled = True
-                self._stepper.cancel(seat.job.id)
+                self._stepper.cancel(seat.number)
 
     def drop_unheard(self) -> None:
         """Cancel chats whose client has gone. A young one is left alone: its listener may not have sat down yet."""
@@ -102,6 +104,7 @@ class Desk:
         """Claim no more, finish what runs for up to `seconds`, then give the rest back without a burnt attempt."""
         self._draining.set()
         self._bell.set()
+        self._thread.join(timeout=CLAIM_SECONDS)
         self._pool.shutdown(wait=False, cancel_futures=True)
         waiting = [seat for seat in self._seats.all() if seat.prepared is None]
         self._release(waiting)
@@ -118,7 +121,7 @@ class Desk:
     def _drop(self, seat: Seat) -> None:
         """Forget a job without an outcome."""
         seat.ended = seat.cancelled = True
-        self._stepper.cancel(seat.job.id)
+        self._stepper.cancel(seat.number)
         self._seats.leave(seat)
 
     def _run(self) -> None:
@@ -195,7 +198,7 @@ class Desk:
     def _cancel_if_asked(self, seat: Seat) -> None:
         """For a job that was cancelled while it was prepared, when the engine did not know it yet."""
         if seat.cancelled:
-            self._stepper.cancel(seat.job.id)
+            self._stepper.cancel(seat.number)
 
     def _settle_unless_ended(self, seat: Seat, outcome: Outcome) -> None:
         if not seat.ended:

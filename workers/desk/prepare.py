@@ -46,7 +46,7 @@ class Preparer:
         seat.stops = StopChecker(request.stop) if request.stop else None
         seat.submitted_at = time.monotonic()
         return Sequence(
-            id=seat.job.id,
+            id=seat.number,
             prompt=seat.prepared,
             sampling=self._sampling(request, seat.prepared.num_tokens),
             priority=CHAT_PRIORITY if seat.is_chat else BULK_PRIORITY,

@@ -1,5 +1,6 @@
 """A seat: everything that the desk holds of one job while it runs."""
 
+import itertools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -15,9 +16,14 @@ if TYPE_CHECKING:  # the desk speaks of the model's things, but must not load to
 
 @dataclass(slots=True)
 class Seat:
-    """One job between claim and record. Times are monotonic seconds."""
+    """One job between claim and record. Times are monotonic seconds.
+
+    number: names the engine's sequence. A job that comes back to us after a lost lease sits on another seat, while
+    the engine may still hold the sequence of the first.
+    """
 
     job: ClaimedJob
+    number: int = field(default_factory=itertools.count(1).__next__)
     claimed_at: float = field(default_factory=time.monotonic)
     prepared: "Prepared | None" = None
     detokenizer: "Detokenizer | None" = None
