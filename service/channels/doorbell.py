@@ -18,7 +18,7 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_BROKER_SECONDS = 0.3
+_BROKER_SECONDS = 0.2
 _COALESCE_SECONDS = 1
 # After a failure nobody waits for the broker again until this has passed.
 _GIVE_UP_SECONDS = 1.0

@@ -106,7 +106,7 @@ def test_a_lost_broker_costs_less_than_a_second_and_no_error(
     assert time.monotonic() - began < 1
     began = time.monotonic()
     assert not doorbell.ring(ticket)
-    assert time.monotonic() - began < 0.05
+    assert time.monotonic() - began < 0.2
     doorbell.heard(ticket)
 
 

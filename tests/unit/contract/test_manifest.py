@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract.chat import media_refs, parse_chat_request
@@ -183,6 +183,7 @@ def test_wrong_defaults_are_refused_when_they_are_given(defaults: dict[str, Any]
     assert str(refusal.value.param).startswith("defaults")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_line_whatever_breaks_the_reader(raw: bytes) -> None:
     assert parse_line(raw, 1, AT_HOME).line_no == 1
@@ -196,6 +197,7 @@ json_values = st.recursive(
 FIELDS = ["id", "custom_id", "url", "method", "body", "messages", "image", "images", "prompt", "model", "fps"]
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=6))
 def test_no_object_whatever_breaks_the_reader(line: dict[str, Any]) -> None:
     assert parse_line(orjson.dumps(line), 1, AT_HOME).line_no == 1

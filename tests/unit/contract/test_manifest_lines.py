@@ -2,7 +2,7 @@
 
 import io
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract.manifest_lines import Chunk, RawLine, read_chunk
@@ -41,6 +41,7 @@ def test_a_chunk_ends_at_its_byte_budget() -> None:
     assert (chunk.end_offset, chunk.is_last) == (10, False)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([b"", b" ", b"a", b"bb", b"y" * 40]), max_size=12),
     st.integers(1, 4),
