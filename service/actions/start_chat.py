@@ -60,5 +60,6 @@ def start_chat(
     )
     with parts.database.transaction() as db:
         job_id = jobs.insert_chat(db, new)
+    parts.streams.keep_alive(job_id)
     parts.doorbell.ring(Wake(model))
     return StartedChat(job_id, int(time.time()), model)

@@ -27,6 +27,7 @@ from service.errors import BadMedia, WorkerLost
 from service.store import jobs, recovery, workers
 
 POLL_SECONDS = 0.02
+LISTENER_GRACE_SECONDS = 2.0
 
 
 class ScriptedWorker:
@@ -37,6 +38,7 @@ class ScriptedWorker:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._stalled: dict[int, ClaimedJob] = {}
+        self._stalled_at: dict[int, float] = {}
         self.cancelled: list[int] = []
         with parts.database.transaction() as db:
             self.id = workers.register(db, WorkerRole.ENGINE, "test", [model], "cpu")
@@ -69,6 +71,8 @@ class ScriptedWorker:
         if script == "stall":
             self._publish(job, Delta("Well"))
             self._stalled[job.id] = job
+            if job.streams:
+                self._stalled_at[job.id] = time.monotonic()
         elif script == "fail":
             self._finish(
                 Failed(job, BadMedia("The image is broken.", param="messages[0].content[0].image_url"))
@@ -88,7 +92,12 @@ class ScriptedWorker:
             return
         with self._parts.database.reading() as db:
             wanted = jobs.cancel_requested(db, self.id)
-        gone = {job_id for job_id in self._stalled if not self._parts.streams.is_alive(job_id)}
+        young = time.monotonic() - LISTENER_GRACE_SECONDS
+        gone = {
+            job_id
+            for job_id, since in self._stalled_at.items()
+            if since < young and not self._parts.streams.is_alive(job_id)
+        }
         for job_id in (set(wanted) | gone) & set(self._stalled):
             self.cancelled.append(job_id)
             self._finish(Cancelled(self._stalled.pop(job_id)))
