@@ -11,7 +11,7 @@ from service.errors import BadRequest, Unavailable
 from service.store import batches, jobs, progress, recovery, tables, workers
 from service.store.batches import NewBatch
 from service.store.database import Database
-from service.store.jobs import NewJob, NewLine
+from service.store.jobs import Inserted, NewJob, NewLine
 from service.store.recovery import Reaped
 from service.store.tables import Job, Result, Worker
 
@@ -27,6 +27,28 @@ def add_batch(database: Database, lines: int, *, tenant: str = "default", priori
         assert batches.advance_ingest(db, batch.id, 0, lines, num_lines=lines, done=True)
         jobs.insert_lines(db, batch, [NewLine(n, f"line-{n}", MODEL, BODY) for n in range(1, lines + 1)])
     return batch.id
+
+
+def good_lines(first: int, last: int) -> list[NewLine]:
+    return [NewLine(number, f"line-{number}", MODEL, BODY) for number in range(first, last + 1)]
+
+
+def new_batch(database: Database, **wanted: object) -> str:
+    with database.transaction() as db:
+        return batches.create(db, NewBatch("default", "m.jsonl", **wanted)).id  # type: ignore[arg-type]
+
+
+def ingest(database: Database, batch_id: str, chunk: list[NewLine], done: bool = True) -> Inserted | None:
+    """One chunk of an ingest, counted in lines instead of bytes."""
+    with database.transaction() as db:
+        batch = batches.find(db, batch_id)
+        assert batch is not None
+        start = batch.ingest_offset
+        if not batches.advance_ingest(
+            db, batch_id, start, start + len(chunk), num_lines=len(chunk), done=done
+        ):
+            return None
+        return jobs.insert_lines(db, batch, chunk)
 
 
 def add_chat(database: Database, tenant: str = "default", expires_in_seconds: float | None = None) -> int:
@@ -104,12 +126,14 @@ def job(database: Database, job_id: int) -> Job:
 def states(database: Database) -> Counter[JobState]:
     with database.reading() as db:
         rows = db.execute(select(Job.state, func.count()).group_by(Job.state))
-        return Counter({state: count for state, count in rows})
+        return Counter(dict(list(rows)))
 
 
 def check_books(database: Database, batch_id: str, lines: int, *, alone: bool = True) -> None:
     """What must be true of a batch at any moment, whatever has died. alone: nobody else used any tokens."""
     with database.reading() as db:
+        if database.dialect == "postgresql":
+            db.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         by_state = Counter(db.scalars(select(Job.state).where(Job.batch_id == batch_id)).all())
         counts = progress.of(db, batch_id)
         results = db.execute(

@@ -19,9 +19,8 @@ from service.store.tables import Tenant
 def test_a_transaction_commits_on_leaving_and_rolls_back_on_an_exception(database: Database) -> None:
     with database.transaction() as db:
         tenants.ensure(db, "kept")
-    with pytest.raises(KeyError), database.transaction() as db:
-        tenants.ensure(db, "lost")
-        raise KeyError
+    with pytest.raises(KeyError):
+        _make_tenant_and_stumble(database)
     with database.reading() as db:
         assert set(db.scalars(select(Tenant.id))) == {"default", "kept"}
 
@@ -77,11 +76,12 @@ def test_a_full_disk_is_told_and_nothing_is_lost(sqlite_url: str) -> None:
     add_batch(database, lines=5)
     with database.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-    with pytest.raises(StorageFull), database.transaction() as db:
+    with database.reading() as db:
         db.execute(text(f"PRAGMA max_page_count = {pages + 2}"))
-        jobs.insert_chat(db, NewJob("default", "tiny", b"x" * 200_000))
+    with pytest.raises(StorageFull):
+        _add_large_chat(database)
     assert states(database) == {JobState.QUEUED: 5}
-    with database.transaction() as db:
+    with database.reading() as db:
         db.execute(text("PRAGMA max_page_count = 1000000"))
     add_chat(database)
     database.close()
@@ -90,11 +90,8 @@ def test_a_full_disk_is_told_and_nothing_is_lost(sqlite_url: str) -> None:
 @pytest.mark.postgres
 def test_a_cut_connection_is_told_and_the_next_one_works(postgres_url: str) -> None:
     database = Database(postgres_url)
-    with pytest.raises(Unavailable) as told, database.transaction() as db:
-        me = db.scalar(text("SELECT pg_backend_pid()"))
-        with psycopg.connect(postgres_url, autocommit=True) as other:
-            other.execute("SELECT pg_terminate_backend(%s, 5000)", [me])
-        db.execute(text("SELECT 1"))
+    with pytest.raises(Unavailable) as told:
+        _lose_connection(database, postgres_url)
     assert told.value.code == "database_unavailable"
     database.ping()
     database.close()
@@ -106,3 +103,22 @@ def test_a_database_that_is_away_is_told() -> None:
     with pytest.raises(Unavailable):
         database.ping()
     database.close()
+
+
+def _make_tenant_and_stumble(database: Database) -> None:
+    with database.transaction() as db:
+        tenants.ensure(db, "lost")
+        raise KeyError
+
+
+def _add_large_chat(database: Database) -> None:
+    with database.transaction() as db:
+        jobs.insert_chat(db, NewJob("default", "tiny", b"x" * 200_000))
+
+
+def _lose_connection(database: Database, url: str) -> None:
+    with database.transaction() as db:
+        me = db.scalar(text("SELECT pg_backend_pid()"))
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [me])
+        db.execute(text("SELECT 1"))
