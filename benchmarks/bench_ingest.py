@@ -1,6 +1,6 @@
-"""How fast a manifest of text lines becomes jobs in SQLite, in how much memory, and what a look at the batch costs.
+"""How fast a manifest of text lines becomes jobs, in how much memory, and what a look at the batch costs.
 
-python -m benchmarks.bench_ingest [--lines 100000]
+python -m benchmarks.bench_ingest [--lines 100000] [--database postgresql://…]
 """
 
 import argparse
@@ -67,12 +67,15 @@ def main() -> None:
     """Run on a database of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=100_000)
-    num_lines = parser.parse_args().lines
+    parser.add_argument("--database", help="an empty PostgreSQL database; SQLite where none is named")
+    wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(data_dir=Path(folder), redis_url_setting=None, database_url_setting=None)
+        settings = Settings(
+            data_dir=Path(folder), redis_url_setting=None, database_url_setting=wanted.database
+        )
         migrate(settings.database_url)
         parts = assemble(settings)
-        measure(parts, num_lines)
+        measure(parts, wanted.lines)
         parts.close()
 
 
