@@ -1,6 +1,7 @@
 """The schema's way up and down, with people at the door at the same time."""
 
 import multiprocessing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,15 @@ from service.store.schema import alembic_config, migrate, require_current
 from service.store.tables import DEFAULT_TENANT, Base, Tenant
 
 
+@pytest.fixture
+def migrated(empty_database_url: str) -> Iterator[Database]:
+    """A database of the test's own, whose schema it may change."""
+    migrate(empty_database_url)
+    database = Database(empty_database_url)
+    yield database
+    database.close()
+
+
 def test_the_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:
     batch = add_batch(database, lines=3)
     worker = join(database)
@@ -23,16 +33,16 @@ def test_the_migrations_make_exactly_the_tables_of_the_code(database: Database) 
     assert batch
 
 
-def test_every_migration_can_be_undone_and_done_again_with_data(database: Database) -> None:
-    add_batch(database, lines=3)
-    with database.connect() as connection, connection.begin():
+def test_every_migration_can_be_undone_and_done_again_with_data(migrated: Database) -> None:
+    add_batch(migrated, lines=3)
+    with migrated.connect() as connection, connection.begin():
         command.downgrade(alembic_config(connection), "base")
-    with database.connect() as connection:
+    with migrated.connect() as connection:
         assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
-    with database.connect() as connection, connection.begin():
+    with migrated.connect() as connection, connection.begin():
         command.upgrade(alembic_config(connection), "head")
-    add_batch(database, lines=3)
-    require_current(database)
+    add_batch(migrated, lines=3)
+    require_current(migrated)
 
 
 def test_the_default_tenant_is_there_from_the_start(database: Database) -> None:
@@ -63,12 +73,12 @@ def test_a_migration_that_is_done_is_left_alone(database_url: str, database: Dat
 
 
 def test_a_database_that_is_too_new_is_refused_with_a_next_step(
-    database_url: str, database: Database
+    migrated: Database, empty_database_url: str
 ) -> None:
-    with database.transaction() as db:
+    with migrated.transaction() as db:
         db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    for refusing in (lambda: migrate(database_url), lambda: require_current(database)):
+    for refusing in (lambda: migrate(empty_database_url), lambda: require_current(migrated)):
         with pytest.raises(ConfigurationError) as refusal:
             refusing()
         assert refusal.value.code == "database_too_new"
