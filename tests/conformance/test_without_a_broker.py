@@ -26,9 +26,12 @@ def body_of(text: str, **fields) -> dict:
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Parts]:
+def parts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Parts]:
     settings = Settings(
-        data_dir=tmp_path, redis_url_setting=None, served_name=MODEL, chat_timeout_seconds=1.0
+        data_dir=tmp_path,
+        redis_url_setting=None,
+        served_name=MODEL,
+        chat_timeout_seconds=getattr(request, "param", 30.0),
     )
     migrate(settings.database_url)
     parts = assemble(settings)
@@ -63,6 +66,7 @@ def test_a_stream_without_a_broker_tells_the_whole_answer_from_sql(http: FlaskCl
     assert told.endswith("data: [DONE]\n\n")
 
 
+@pytest.mark.parametrize("parts", [0.5], indirect=True, ids=["half a second"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_chat_that_nobody_takes_is_given_up_and_cancelled(http: FlaskClient, parts: Parts, stream: bool):
     response = http.post(PATH, json=body_of("say hi", stream=stream), headers={"x-wait-for-model": "true"})
