@@ -88,3 +88,13 @@ def test_a_chunked_body_is_read_like_any_other(raw: httpx.Client):
         PATH, content=iter([payload[:10], payload[10:]]), headers={"Content-Type": "application/json"}
     )
     assert response.json()["choices"][0]["message"]["content"] == "chunks"
+
+
+def test_a_stream_whose_job_is_cancelled_ends_with_the_error_and_is_not_done(raw: httpx.Client):
+    with raw.stream("POST", PATH, json=body_of("stall", stream=True)) as response:
+        events = response.iter_lines()
+        job_id = json.loads(next(events)[6:])["id"].replace("chatcmpl-", "job_")
+        assert raw.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+        told = [line for line in events if line]
+    assert json.loads(told[-1][6:])["error"]["code"] == "cancelled"
+    assert "data: [DONE]" not in told
