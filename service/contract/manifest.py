@@ -80,7 +80,7 @@ def parse_line(raw: bytes, line_no: int, defaults: Defaults) -> ManifestLine | L
         line = _loaded(raw)
         custom_id = _custom_id(line)
         body = _body(line, defaults)
-        return ManifestLine(line_no, custom_id, body["model"], orjson.dumps(body))
+        return ManifestLine(line_no, custom_id, body["model"], _dumped(body))
     except BadRequest as error:
         return LineError(line_no, custom_id, error)
 
@@ -120,6 +120,14 @@ def _loaded(raw: bytes) -> dict[str, Any]:
             hint='For example {"image": "cat.png", "prompt": "What is this?"}.',
         )
     return line
+
+
+def _dumped(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        # orjson reads deeper towers of brackets than it writes.
+        raise BadRequest("The line's JSON is nested too deep.", code="invalid_json") from None
 
 
 def _not_json(raw: bytes) -> BadRequest:

@@ -4,6 +4,7 @@ import errno
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -109,6 +110,18 @@ def test_a_file_size_limit_of_the_system_is_a_full_disk(tmp_path: Path) -> None:
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 42
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_large_blob_passes_through_little_memory(tmp_path: Path) -> None:
+    blobs = Blobs(f"file://{tmp_path}/blobs")
+    tracemalloc.start()
+    blobs.write("large", (bytes(1 << 20) for _ in range(64)))
+    with blobs.open("large") as stream:
+        assert sum(len(chunk) for chunk in chunks_of(stream)) == 64 << 20
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak_bytes < 8 << 20
 
 
 def test_what_a_killed_writer_left_is_swept_and_what_is_being_written_is_not(tmp_path: Path) -> None:

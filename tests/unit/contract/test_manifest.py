@@ -166,6 +166,13 @@ def test_a_bad_line_is_told_its_field_and_reason(
     assert sentence in error.message
 
 
+@pytest.mark.parametrize("depth", [300, 1000, 5000])
+def test_a_tower_of_brackets_is_a_bad_line(depth: int) -> None:
+    raw = b'{"messages": [' + b"[" * depth + b"]" * depth + b"]}"
+
+    assert refused(raw).code == "invalid_json"
+
+
 def test_a_misspelt_field_is_told_the_right_name() -> None:
     assert refused(b'{"imgae": "/a.png", "prompt": "Hi"}').hint == "Did you mean `image`?"
 
