@@ -126,6 +126,22 @@ def test_only_jobs_that_are_still_ours_can_be_begun_or_handed_back(database: Dat
     assert states(database) == {JobState.RUNNING: 2}
 
 
+def test_a_worker_that_handed_a_job_back_cannot_write_about_it_again(database: Database) -> None:
+    """Its attempt has the same number as the next one's: the owner tells them apart."""
+    add_batch(database, lines=1)
+    first, second = join(database), join(database)
+    given_back = claim(database, first)
+    with database.transaction() as db:
+        jobs.release(db, given_back, first)
+    taken = claim(database, second)
+    assert taken[0].attempt == given_back[0].attempt
+
+    assert succeed(database, given_back, first).fenced == 1
+    assert finish(database, [unlucky(given_back[0])], first).fenced == 1
+    assert begin(database, given_back, first) == set()
+    assert succeed(database, taken, second).recorded == 1
+
+
 def test_a_job_that_is_handed_back_keeps_its_attempts(database: Database) -> None:
     add_batch(database, lines=1)
     worker = join(database)
