@@ -8,7 +8,8 @@ from sqlalchemy import select
 from service.actions.parts import Parts
 from service.actions.wire import file_object, filled
 from service.contract.callers import Caller
-from service.contract.files import DeletedFile, FileList, FileObject
+from service.contract.files import BATCH_OUTPUT, PURPOSES, DeletedFile, FileList, FileObject
+from service.contract.ids import is_file_id
 from service.contract.lifecycle import BATCH_TERMINAL
 from service.errors import Conflict, NotFound
 from service.store import files
@@ -44,6 +45,10 @@ def list_files(
     order: Literal["asc", "desc"] = "desc",
 ) -> FileList:
     """A page of files."""
+    if after is not None and not is_file_id(after):
+        raise unknown_file("after")
+    if purpose is not None and purpose not in (*PURPOSES, BATCH_OUTPUT):
+        return FileList(data=[])
     with parts.database.reading() as db:
         rows = files.page(
             db, caller.tenant_id, purpose=purpose, after=after, limit=limit + 1, newest=order == "desc"
@@ -53,10 +58,12 @@ def list_files(
 
 def delete_file(parts: Parts, caller: Caller, file_id: str) -> DeletedFile:
     """Forget a file, then its bytes. A manifest whose batch has not ended is kept: long lines are read from it."""
+    if not is_file_id(file_id):
+        raise unknown_file()
     with parts.database.transaction() as db:
         blob = files.delete(db, caller.tenant_id, file_id)
         if blob is None:
-            raise _unknown()
+            raise unknown_file()
         if db.scalar(
             select(Batch.id).where(Batch.manifest == blob, Batch.state.not_in(BATCH_TERMINAL)).limit(1)
         ):
@@ -71,12 +78,15 @@ def delete_file(parts: Parts, caller: Caller, file_id: str) -> DeletedFile:
 
 
 def _row(parts: Parts, caller: Caller, file_id: str) -> File:
+    if not is_file_id(file_id):
+        raise unknown_file()
     with parts.database.reading() as db:
         row = files.get(db, caller.tenant_id, file_id)
     if row is None:
-        raise _unknown()
+        raise unknown_file()
     return row
 
 
-def _unknown() -> NotFound:
-    return NotFound("There is no file of this id.", param="file_id", code="file_not_found")
+def unknown_file(param: str = "file_id") -> NotFound:
+    """Unknown, or another tenant's."""
+    return NotFound("There is no file of this id.", param=param, code="file_not_found")

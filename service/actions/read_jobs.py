@@ -7,6 +7,7 @@ from collections.abc import Collection
 from service.actions.parts import Parts
 from service.actions.wire import filled, job_object
 from service.contract.callers import Caller
+from service.contract.ids import is_batch_id
 from service.contract.job_objects import JobList, JobObject, job_number
 from service.contract.lifecycle import JobState
 from service.errors import NotFound
@@ -44,13 +45,15 @@ def list_jobs(
     limit: int = 100,
 ) -> JobList:
     """A page of a batch's jobs by line, or of those that belong to no batch."""
+    if batch_id is not None and not is_batch_id(batch_id):
+        return JobList(data=[])
     with parts.database.reading() as db:
         views = jobs.page(
             db,
             caller.tenant_id,
             batch_id=batch_id,
             states=states,
-            after=job_number(after) if after else None,
+            after=None if after is None else job_number(after),
             limit=limit + 1,
         )
     page = JobList(data=[job_object(view) for view in views[:limit]])

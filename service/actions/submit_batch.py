@@ -8,11 +8,13 @@ from sqlalchemy.orm import Session
 from service.actions.known_models import known_models, unknown_model
 from service.actions.parts import Parts
 from service.actions.read_batches import get_batch
+from service.actions.read_files import unknown_file
 from service.contract.batches import BatchObject, BatchOptions, CreateBatch
 from service.contract.callers import Caller
+from service.contract.ids import is_file_id
 from service.contract.manifest import Defaults
 from service.contract.tickets import Ingest
-from service.errors import BadRequest, NotFound
+from service.errors import BadRequest
 from service.settings import Settings
 from service.store import batches, files, idempotency
 from service.store.batches import NewBatch
@@ -61,10 +63,10 @@ def reserve_id(
 
 
 def check_idempotency_key(key: str) -> None:
-    """Refuse a key that is empty or endless."""
-    if not 0 < len(key) <= MAX_KEY_CHARACTERS:
+    """Refuse a key that is empty, endless or not plain."""
+    if not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
         raise BadRequest(
-            f"An Idempotency-Key has 1 to {MAX_KEY_CHARACTERS} characters.", param="Idempotency-Key"
+            f"An Idempotency-Key has 1 to {MAX_KEY_CHARACTERS} plain characters.", param="Idempotency-Key"
         )
 
 
@@ -94,9 +96,9 @@ def create_batch(
 
 
 def _manifest_file(db: Session, caller: Caller, file_id: str) -> File:
-    file = files.get(db, caller.tenant_id, file_id)
+    file = files.get(db, caller.tenant_id, file_id) if is_file_id(file_id) else None
     if file is None:
-        raise NotFound("There is no file of this id.", param="input_file_id", code="file_not_found")
+        raise unknown_file("input_file_id")
     if file.purpose != MANIFEST_PURPOSE:
         raise BadRequest(
             f"The file was uploaded for {file.purpose!r}; a manifest's purpose is 'batch'.",

@@ -5,9 +5,9 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
+from service.contract.ids import is_file_id
 from service.errors import BadRequest
 
-FILE_ID = re.compile(r"file-[0-9a-f]{24}")
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,15}:")
 _URL_FIELDS = ("image_url", "video_url", "audio_url")
 
@@ -17,7 +17,7 @@ def locate(path: str, base_dir: str | None, param: str) -> str:
 
     Which folders may be read is the media room's business, not ours.
     """
-    if _HAS_SCHEME.match(path) or FILE_ID.fullmatch(path):
+    if _HAS_SCHEME.match(path) or is_file_id(path):
         return path
     if not path or "\0" in path:
         raise BadRequest(f"`{param}` is not a path.", param=param)
