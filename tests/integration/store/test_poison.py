@@ -17,10 +17,12 @@ from scenes import (
     states,
     succeed,
 )
+from sqlalchemy import update
 
 from service.contract.lifecycle import JobClass, JobState
 from service.store import jobs, recovery, workers
 from service.store.database import Database
+from service.store.tables import Job
 
 
 def test_a_job_that_was_merely_claimed_is_never_blamed(database: Database) -> None:
@@ -138,6 +140,18 @@ def test_crashes_in_company_never_add_up_to_death(database: Database) -> None:
 
     assert num_deaths == 6
     assert states(database) == {JobState.SUCCEEDED: 40}
+
+
+def test_a_crash_in_company_is_not_counted_whatever_came_before(database: Database) -> None:
+    _make_solo(database)
+    worker = join(database)
+    (suspect,) = claim_and_begin(database, worker)
+    with database.transaction() as db:
+        db.execute(update(Job).values(solo=False, crashes=4))
+    die(database, worker)
+
+    lost = job(database, suspect.id)
+    assert (lost.state, lost.crashes) == (JobState.QUEUED, 4)
 
 
 def test_a_claimed_solo_suspect_that_was_not_begun_is_not_counted(database: Database) -> None:
