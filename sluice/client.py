@@ -61,6 +61,17 @@ class Batch:
         return self.completed + self.failed + self.skipped
 
     @property
+    def has_succeeded(self) -> bool:
+        """Whether every line has an answer."""
+        return 0 < self.total == self.completed
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the batch as a whole failed, where it did."""
+        errors = (self.raw.get("errors") or {}).get("data") or ()
+        return [str(error.get("message")) for error in errors]
+
+    @property
     def has_ended(self) -> bool:
         """Whether nothing more will happen, and the files are there."""
         return self.status in ("completed", "failed", "expired", "cancelled")
@@ -115,13 +126,17 @@ class Client:
         *,
         defaults: Mapping[str, Any] | None = None,
         base_dir: Path | None = None,
+        completion_window: str = "24h",
         idempotency_key: str | None = None,
     ) -> Batch:
-        """Submit an uploaded manifest; the same idempotency key gives the same batch."""
+        """Submit an uploaded manifest; the same idempotency key gives the same batch.
+
+        completion_window: hours or days, such as `24h`, after which lines that did not run expire.
+        """
         body: Json = {
             "input_file_id": input_file_id,
             "endpoint": "/v1/chat/completions",
-            "completion_window": "24h",
+            "completion_window": completion_window,
         }
         if defaults:
             body["defaults"] = dict(defaults)

@@ -35,4 +35,4 @@ def command(batch_id: str, output: Path | None, errors: Path | None, url: str, k
             if file_id is not None:
                 client.download(file_id, target)
                 click.echo(target)
-    return 0 if batch.total and batch.completed == batch.total else 1
+    return 0 if batch.has_succeeded else 1

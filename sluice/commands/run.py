@@ -108,4 +108,4 @@ def _tell(finished: "Finished", seconds: float, *, show: int, as_json: bool) -> 
     else:
         summary.print_answers(output, show, batch.completed)
         summary.print_summary(batch, causes, seconds, output, errors)
-    return 0 if batch.total and batch.completed == batch.total else 1
+    return 0 if batch.has_succeeded else 1

@@ -41,7 +41,7 @@ def watch_batch(client: "Client", batch_id: str) -> int:
     with view_for(batch_id, None) as view:
         batch = follow(client, batch_id, view, tend=lambda: None, patience_seconds=PATIENCE_SECONDS)
     click.echo(f"Results: sluice results {batch_id}", err=True)
-    return 0 if batch.total and batch.completed == batch.total else 1
+    return 0 if batch.has_succeeded else 1
 
 
 def _print_batches(batches: "list[Batch]", as_json: bool) -> None:

@@ -140,10 +140,12 @@ class Stack:
 
     def _give_up_if_hopeless(self, child: Child) -> None:
         """A child that ends with an error before the stack was ever ready would only do so again."""
-        was_killed = child.exit_code is not None and child.exit_code < 0
-        if was_killed and child.num_deaths < MOST_DEATHS_AT_START:
+        signal_number = -(child.exit_code or 0)
+        if signal_number > 0 and child.num_deaths < MOST_DEATHS_AT_START:
             return
         why = child.last_words() or f"it ended with code {child.exit_code}"
+        if signal_number > 0:
+            why = f"it was killed by signal {signal_number} again and again, perhaps for want of memory"
         raise ConfigurationError(
             f"The {child.program.name} process could not start: {why.rstrip('.')}.",
             hint=f"Its log is {_shown(child.program.log)}.",

@@ -14,10 +14,11 @@ from sluice.client import Batch
 from sluice.runs.pace import Pace, Speed, clock_face
 
 NARROWEST_BAR = 10
+LONGEST_TITLE = 30
 
 
 class Bar:
-    """Title, bar, counts, speed and time left on one line; the newest answer below it."""
+    """Title, bar and counts on one line; speed, time left and the newest answer on the line below."""
 
     def __init__(self, title: str, num_lines: int | None, console: Console | None = None) -> None:
         self._title, self._num_lines = title, num_lines
@@ -51,22 +52,26 @@ class Bar:
         row.add_column(no_wrap=True)
         row.add_column(ratio=1, min_width=NARROWEST_BAR)
         row.add_column(no_wrap=True)
-        row.add_row(
-            Text(self._title, style="bold"),
-            ProgressBar(total=max(total, 1), completed=batch.done),
-            _figures(batch, total, speed),
-        )
-        if batch.has_ended or not self._caption:
-            return row
-        return Group(row, Text(self._caption, style="dim", no_wrap=True, overflow="ellipsis"))
+        title = Text(self._title, style="bold")
+        title.truncate(LONGEST_TITLE, overflow="ellipsis")
+        row.add_row(title, ProgressBar(total=max(total, 1), completed=batch.done), _counts(batch, total))
+        below = _speed(speed, batch.has_ended)
+        if self._caption and not batch.has_ended:
+            below.append(self._caption, style="dim")
+        return Group(row, below) if below else row
 
 
-def _figures(batch: Batch, total: int, speed: Speed) -> Text:
+def _counts(batch: Batch, total: int) -> Text:
     text = Text(f"{batch.done}/{total}")
     if unwell := batch.failed + batch.skipped:
         text.append(f" · {unwell} failed", style="red")
+    return text
+
+
+def _speed(speed: Speed, has_ended: bool) -> Text:
+    text = Text(no_wrap=True, overflow="ellipsis")
     if speed.seconds_left is not None:
-        text.append(f" · {speed.jobs_per_second:.1f} jobs/s · {speed.tokens_per_second:.0f} tok/s")
-        if not batch.has_ended:
-            text.append(f" · {clock_face(speed.seconds_left)}", style="cyan")
+        text.append(f"{speed.jobs_per_second:.1f} jobs/s · {speed.tokens_per_second:.0f} tok/s")
+        if not has_ended:
+            text.append(f" · {clock_face(speed.seconds_left)} left · ", style="cyan")
     return text

@@ -18,6 +18,9 @@ from sluice.runs.views import View, view_for
 # The launcher brings the web process back by itself; this is for a machine that is busy beyond measure.
 PATIENCE_SECONDS = 120.0
 GOODBYE_SECONDS = 1.0
+# A run may be stopped for weeks before it goes on.
+LONGEST_WINDOW = "30d"
+COMPLETED = "completed"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,10 @@ def _ended_batch(plan: Plan, record: Record, stack: Stack, client: Client, view:
     wait_until_ready(stack)
     record, batch = _submitted(plan, record, client, view)
     batch = follow(client, batch.id, view, tend=stack.tend, patience_seconds=PATIENCE_SECONDS)
-    record.updated(has_ended=True, revision=hub_revision(plan.model.model or ""))
+    if batch.status == COMPLETED:
+        record.updated(has_ended=True, revision=hub_revision(plan.model.model or ""))
+    else:
+        record.anew()  # it was refused, cancelled or too late as a whole: the same command tries again
     return batch
 
 
@@ -110,6 +116,7 @@ def _submitted(plan: Plan, record: Record, client: Client, view: View) -> tuple[
         record.file_id,
         defaults=plan.defaults,
         base_dir=plan.base_dir,
+        completion_window=LONGEST_WINDOW,
         idempotency_key=f"run-{plan.fingerprint}-{record.number}",
     )
     return record.updated(batch_id=batch.id), batch

@@ -102,6 +102,7 @@ def as_json(
         "seconds": round(seconds, 3),
         "output": str(output) if output else None,
         "errors": str(errors) if errors else None,
+        "reasons": batch.reasons,
         "failures": [
             {
                 "code": cause.code,
@@ -140,6 +141,8 @@ def print_summary(
 ) -> None:
     """Counts, tokens, time, failures by cause, and where the files are."""
     _print_causes(causes)
+    for reason in batch.reasons:
+        click.echo(f"The batch as a whole was refused: {reason}")
     counts = f"{batch.completed} of {batch.total} done"
     counts += f", {batch.failed} failed" if batch.failed else ""
     counts += f", {batch.skipped} not run" if batch.skipped else ""

@@ -85,11 +85,11 @@ def children(pid: int) -> dict[int, str]:
     return found
 
 
-def kill_engine(pid: int) -> int:
-    """Kill -9 the engine worker of the stack that process `pid` runs; returns the worker's pid."""
-    (engine,) = (child for child, words in children(pid).items() if "engine@" in words)
-    os.kill(engine, signal.SIGKILL)
-    return engine
+def kill_child(pid: int, words: str) -> int:
+    """Kill -9 the one child of process `pid` with these words in its command line; returns the child's pid."""
+    (found,) = (child for child, line in children(pid).items() if words in line)
+    os.kill(found, signal.SIGKILL)
+    return found
 
 
 @dataclass(frozen=True)

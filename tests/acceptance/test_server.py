@@ -14,8 +14,9 @@ from front_door import (
     QUESTION,
     Drawing,
     answers_in,
+    children,
     draw,
-    kill_engine,
+    kill_child,
     picture_rows,
     sluice,
     started,
@@ -171,7 +172,7 @@ def test_an_unknown_batch_is_one_sentence(served: Served) -> None:
 
 
 def test_a_killed_engine_comes_back_and_answers(served: Served, client: openai.OpenAI) -> None:
-    killed = kill_engine(served.pid)
+    killed = kill_child(served.pid, "engine@")
     drawing = draw(served.folder, 7)
 
     reply = client.chat.completions.create(model="default", messages=question_about(drawing))
@@ -179,6 +180,16 @@ def test_a_killed_engine_comes_back_and_answers(served: Served, client: openai.O
     assert reply.choices[0].message.content == drawing.answer
     assert not Path(f"/proc/{killed}").exists()
     os.kill(served.pid, 0)
+
+
+def test_a_killed_broker_and_a_killed_web_process_come_back(served: Served, client: openai.OpenAI) -> None:
+    killed = {kill_child(served.pid, words) for words in ("valkey-server", "gunicorn")}
+    wait_for(lambda: len(children(served.pid)) == 4 and not killed & children(served.pid).keys())
+    drawing = draw(served.folder, 8)
+
+    chunks = client.chat.completions.create(model="default", messages=question_about(drawing), stream=True)
+
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == drawing.answer
 
 
 def test_once_a_key_exists_every_request_needs_one(served: Served) -> None:

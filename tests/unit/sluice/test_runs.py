@@ -1,18 +1,24 @@
 """What makes a run the same run, and what is said about it."""
 
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from sluice.client import Batch
 from sluice.launcher.options import ModelOptions
+from sluice.runs.bar import Bar
 from sluice.runs.pace import Pace, clock_face
 from sluice.runs.plan import Plan, hub_revision, make_plan
 from sluice.runs.record import Record
 from sluice.runs.summary import answers_in, causes_in, print_summary
 from sluice.runs.views import Lines
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @pytest.fixture
@@ -190,3 +196,23 @@ def test_answers_are_read_only_as_far_as_they_are_shown(tmp_path: Path) -> None:
     output.write_text(f"{row}\n{row}\nnot json, and never read")
 
     assert list(answers_in(output, 2)) == [("1", "A cat."), ("1", "A cat.")]
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_bar_fits_its_terminal_and_shows_what_matters(columns: int) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=columns, force_terminal=True, color_system=None)
+    bar = Bar("a manifest with a long name.jsonl", 1000, console)
+
+    with bar:
+        bar.say("Loading …")
+        bar.show(a_batch(10, total=1000), None)
+        bar.show(a_batch(500, total=1000, failed=3, tokens=5000), "A [bold]cat[/bold] " + "on a mat " * 50)
+
+    lines = [ESCAPES.sub("", line).strip() for line in screen.getvalue().splitlines()]
+    row, below = [line for line in lines if line][-2:]
+    assert row.endswith("500/1000 · 3 failed")
+    assert "━" * 10 in row
+    assert "jobs/s" in below
+    assert " left · A [bold]cat[/bold]" in below
+    assert max(len(row), len(below)) <= columns
