@@ -22,6 +22,8 @@ AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 BUSY_SECONDS = 30.0
 IDLE_IN_TRANSACTION_SECONDS = 60
 POOL_SIZE = 5
+# PostgreSQL's codes for a deadlock, a lock that was not given and a transaction that met another.
+WAITED_IN_VAIN = frozenset({"40P01", "40001", "55P03"})
 # Older versions can corrupt a WAL that several connections write.
 SAFE_SQLITE = (3, 51, 3)
 
@@ -201,7 +203,7 @@ def _translated(error: DBAPIError) -> SluiceError | None:
     told = str(error.orig)
     if "database or disk is full" in told or getattr(error.orig, "sqlstate", None) == "53100":
         return StorageFull("The database has no room left.", hint="Free disk space, then send it again.")
-    if "database is locked" in told:
+    if "database is locked" in told or getattr(error.orig, "sqlstate", None) in WAITED_IN_VAIN:
         return Unavailable("The database is busy.", code="database_busy", retry_after=1)
     if error.connection_invalidated or _is_away(error):
         return Unavailable("The database does not answer.", code="database_unavailable", retry_after=2)

@@ -55,10 +55,11 @@ def insert_lines(db: Session, batch: Batch, lines: Sequence[NewLine]) -> Inserte
     good = [(job_id, line) for job_id, line in numbered if line.error is None]
     failed = [(job_id, line) for job_id, line in numbered if line.error is not None]
     _insert_payloads(db, good)
-    results.record(db, [_failure(batch.id, job_id, line, now) for job_id, line in failed], NO_WORKER_SHARD)
+    # Lanes before progress, as everywhere: two that lock in opposite orders would wait for each other.
     lanes.open_for(
         db, {LaneId(batch.tenant_id, model, JobClass.BULK) for model in {line.model for _, line in good}}
     )
+    results.record(db, [_failure(batch.id, job_id, line, now) for job_id, line in failed], NO_WORKER_SHARD)
     return Inserted(queued=len(good), failed=len(failed))
 
 
