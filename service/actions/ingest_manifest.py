@@ -1,5 +1,8 @@
 """Turn a batch's manifest into jobs, in chunks: whoever is killed loses the chunk that was not committed."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from sqlalchemy import func, select
@@ -55,21 +58,27 @@ class _Ingest:
         self._inline_bytes = parts.settings.inline_body_bytes
 
     def run(self, stream: BinaryIO) -> None:
-        """Commit chunk after chunk, and wake the workers for each."""
-        while True:
-            chunk = self._read(stream)
-            if chunk.is_last and not chunk.lines and not self._last_line:
-                self._fail("empty_manifest", "The manifest has no lines.")
-                return
-            new = [self._new_line(line) for line in chunk.lines]
-            if not self._commit(new, chunk.end_offset, done=chunk.is_last):
-                return
-            for model in sorted({line.model for line in new if line.error is None}):
-                self._parts.doorbell.ring(Wake(model))
-            if chunk.is_last:
-                return
+        """Commit chunk after chunk, to the end or until somebody else does."""
+        goes_on = True
+        while goes_on:
+            with _collector_paused():
+                goes_on = self._take_chunk(stream)
+
+    def _take_chunk(self, stream: BinaryIO) -> bool:
+        """Make jobs of the next lines and wake the workers for them; whether there is more to do for us."""
+        chunk = self._read(stream)
+        if chunk.is_last and not chunk.lines and not self._last_line:
+            self._fail("empty_manifest", "The manifest has no lines.")
+            return False
+        new = [self._new_line(line) for line in chunk.lines]
+        if not self._commit(new, chunk.end_offset, done=chunk.is_last):
+            return False
+        for model in sorted({line.model for line in new if line.error is None}):
+            self._parts.doorbell.ring(Wake(model))
+        if not chunk.is_last:
             self._offset = chunk.end_offset
             self._last_line = chunk.lines[-1].line_no
+        return not chunk.is_last
 
     def give_up(self) -> None:
         """The manifest is gone. The lines that became jobs are kept, and one more says what happened."""
@@ -121,3 +130,15 @@ class _Ingest:
     def _fail(self, code: str | None, message: str) -> None:
         with self._parts.database.transaction() as db:
             batches.fail(db, self._batch.id, [{"code": code, "message": message}])
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Thousands of tuples live as long as one chunk, without cycles; the collector would walk the heap after them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
