@@ -1,6 +1,6 @@
 """Slots against the plain loop: useful tokens per CPU-second on ragged outputs, float32, one thread.
 
-    python -m benchmarks.bench_engine [--workload bundled|idefics3] [--requests 64] [--repetitions 3]
+    python -m benchmarks.bench_engine [--workload bundled|idefics3] [--requests 128] [--repetitions 3]
 
 The plain loop is what a person would write: open 16 pictures with PIL, run the processor, `generate` the left-padded
 batch until its longest answer is done. The slots do the same preparation one request at a time. Both answer each
@@ -88,7 +88,7 @@ class Bundled:
     def __init__(self) -> None:
         loaded = load(LoadOptions(str(BUNDLED), device="cpu", dtype="float32"))
         self.model, self._prompter = loaded.model, loaded.prompter
-        self.plain = AutoModelForMultimodalLM.from_pretrained(BUNDLED, dtype=torch.float32)
+        self.plain: PreTrainedModel = AutoModelForMultimodalLM.from_pretrained(BUNDLED, dtype=torch.float32)
         self._processor = load_processor(BUNDLED, self.model.config)
 
     def one(self, item: Item) -> Prepared:
@@ -145,8 +145,9 @@ class Idefics3:
             text_config=text, vision_config=vision, image_token_id=self.image_token, scale_factor=2
         )
         torch.manual_seed(0)
-        self.plain = Idefics3ForConditionalGeneration._from_config(config, attn_implementation="sdpa").eval()
-        self.model = copy.deepcopy(self.plain)
+        self.plain: PreTrainedModel = Idefics3ForConditionalGeneration(config)
+        self.plain.eval()  # type: ignore[no-untyped-call]
+        self.model: PreTrainedModel = copy.deepcopy(self.plain)
         choose_linears(self.model)
 
     def one(self, item: Item) -> Prepared:
@@ -224,7 +225,9 @@ def run_slots(
     num_slots: int = BATCH,
 ) -> list[list[int]]:
     """The engine, fed ahead by as many as it has slots."""
-    slots = TorchSlotModel(model, num_slots=num_slots, max_context_tokens=512, eos_ids=frozenset())
+    slots = TorchSlotModel(
+        model, num_slots=num_slots, max_context_tokens=512, prefill_token_budget=1024, eos_ids=frozenset()
+    )
     engine = Engine(slots, config)
     sequences: list[Sequence] = []
     waiting = iter(enumerate(items))
@@ -251,14 +254,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workload", choices=("bundled", "idefics3"), default="bundled")
-    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--requests", type=int, default=128)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--prefill-group", type=int, default=EngineConfig().prefill_group)
     options = parser.parse_args()
     torch.set_num_threads(1)
     workload: Workload = Bundled() if options.workload == "bundled" else Idefics3()
     for model in (workload.model, workload.plain):
-        model.generation_config.eos_token_id = None  # type: ignore[union-attr]
+        model.generation_config.eos_token_id = None
     config = EngineConfig(prefill_group=options.prefill_group)
     items = make_items(options.requests, seed=1)
     useful = sum(item.num_tokens for item in items)

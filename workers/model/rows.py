@@ -13,7 +13,7 @@ from workers.model.slot_layers import LayerState
 from workers.model.slots import SlotCache
 
 # Attention reads columns in steps of this many, so that few different shapes occur.
-COLUMN_BUCKET = 32
+COLUMN_BUCKET = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)

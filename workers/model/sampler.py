@@ -13,6 +13,8 @@ import torch
 from workers.engine.protocol import Sampling
 
 NUM_CANDIDATES = 256
+# Colder than this, logits would leave float32.
+_COLDEST = 1e-4
 _WORD = 0xFFFFFFFF
 
 
@@ -36,7 +38,7 @@ class RowSampler:
         self._chosen.clear()
         if sampling.temperature > 0:
             first, second = _seed_words(sampling.seed)
-            reals = (sampling.temperature, sampling.top_p, sampling.min_p)
+            reals = (max(sampling.temperature, _COLDEST), sampling.top_p, sampling.min_p)
             self._reals[row] = torch.tensor(reals, dtype=torch.float32)
             self._ints[row] = torch.tensor((first, second, drawn, sampling.top_k))
 
@@ -62,7 +64,8 @@ class RowSampler:
                 local = torch.tensor([row - start for row in chosen], device=logits.device)
                 here = local + start
                 tokens[local] = draw(logits[local].float(), self._reals[here], self._ints[here])
-        self._ints[start : rows.stop, 2] += 1
+        if free or narrowed:
+            self._ints[start : rows.stop, 2] += 1
         for row in rows:
             self._drawn[row] += 1
         return tokens, best.isfinite()
