@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+# Before anything from transformers, which imports torchvision where that is installed.
+from workers.model import libraries as libraries
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:

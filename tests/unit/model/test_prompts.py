@@ -245,3 +245,14 @@ def test_a_template_that_knows_only_text_gets_the_media_in_it() -> None:
     seen = shown(prompter, prepared.inputs["input_ids"][0].tolist())
     assert seen == "<s>[user] Look\n" + "<image>" * 16 + "\nand tell =>"
     assert prepared.counts == PromptCounts(text=prepared.num_tokens - 16, image=16)
+
+
+def test_no_two_calls_share_a_processor_whose_tokenizer_keeps_switches() -> None:
+    prompter = gemma3()
+
+    with prompter._borrowed_processor() as one, prompter._borrowed_processor() as other:
+        used = {id(each.tokenizer._tokenizer) for each in (one, other, prompter._original)}
+    with prompter._borrowed_processor() as again:
+        assert again in (one, other)
+
+    assert len(used) == 3
