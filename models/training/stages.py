@@ -57,7 +57,7 @@ RECIPE: tuple[Stage, ...] = (
     SeeStage("see more", 700, WIDE, muon_rate=4e-3, flat=0.35),
     AnswerStage(
         "first words",
-        500,
+        400,
         NARROW,
         rows={
             "image": Rows(10, 256, 9),
@@ -73,7 +73,7 @@ RECIPE: tuple[Stage, ...] = (
     ),
     AnswerStage(
         "pairs",
-        400,
+        300,
         NARROW,
         rows={
             "image": Rows(6, 256, 9),
@@ -87,7 +87,7 @@ RECIPE: tuple[Stage, ...] = (
     ),
     AnswerStage(
         "everything",
-        1000,
+        800,
         WIDE,
         rows={
             "image": Rows(11, 256, 9),
