@@ -43,7 +43,9 @@ class DataDir:
     def hold(self) -> None:
         """Make the folder ours until we die; ConfigurationError if another stack has it."""
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
+            # What people caption is their own business.
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.logs.mkdir(exist_ok=True)
             lock = (self.path / "stack.lock").open("a")
         except OSError as error:
             raise ConfigurationError(

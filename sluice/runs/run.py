@@ -102,24 +102,35 @@ def _ended_batch(plan: Plan, record: Record, stack: Stack, client: Client, view:
 
 def _submitted(plan: Plan, record: Record, client: Client, view: View) -> tuple[Record, Batch]:
     """The run's batch: the one it has, or a new one. Killed between any two lines, we find it again by its key."""
-    if record.batch_id:
-        with contextlib.suppress(NotFound):
-            batch = client.batch(record.batch_id)
-            view.say(f"Going on where it stopped: {batch.done} of {plan.num_lines} lines are done.")
-            return record, batch
-    if record.file_id is None:
-        with plan.manifest.open("rb") as content:
-            uploaded = client.upload(content, plan.manifest.name, "batch")
-        record = record.updated(file_id=uploaded["id"])
-    assert record.file_id is not None
-    batch = client.create_batch(
-        record.file_id,
-        defaults=plan.defaults,
-        base_dir=plan.base_dir,
-        completion_window=LONGEST_WINDOW,
-        idempotency_key=f"run-{plan.fingerprint}-{record.number}",
-    )
-    return record.updated(batch_id=batch.id), batch
+    batch = _known_batch(record, client)
+    if batch is None:
+        record = _uploaded(plan, record, client)
+        assert record.file_id is not None
+        batch = client.create_batch(
+            record.file_id,
+            defaults=plan.defaults,
+            base_dir=plan.base_dir,
+            completion_window=LONGEST_WINDOW,
+            idempotency_key=f"run-{plan.fingerprint}-{record.number}",
+        )
+        record = record.updated(batch_id=batch.id)
+    if batch.done:
+        view.say(f"Going on where it stopped: {batch.done} of {plan.num_lines} lines are done.")
+    return record, batch
+
+
+def _known_batch(record: Record, client: Client) -> Batch | None:
+    with contextlib.suppress(NotFound):
+        return client.batch(record.batch_id) if record.batch_id else None
+    return None
+
+
+def _uploaded(plan: Plan, record: Record, client: Client) -> Record:
+    if record.file_id is not None:
+        return record
+    with plan.manifest.open("rb") as content:
+        uploaded = client.upload(content, plan.manifest.name, "batch")
+    return record.updated(file_id=uploaded["id"])
 
 
 def _hand_out(client: Client, batch: Batch, where: Where) -> tuple[Path | None, Path | None]:

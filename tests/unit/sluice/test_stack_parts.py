@@ -1,17 +1,22 @@
 """What a stack holds: its folder, its port, its broker."""
 
 import os
+import signal
 import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from service.errors import ConfigurationError
 from sluice.launcher import listening, valkey
+from sluice.launcher.child import Child, Program
 from sluice.launcher.data_dir import DataDir
 from sluice.launcher.database import settings_from
 from sluice.launcher.options import ModelOptions, StackOptions
+from sluice.launcher.stack import Stack
 
 
 def test_a_data_directory_belongs_to_one_stack(tmp_path: Path) -> None:
@@ -135,3 +140,24 @@ def test_options_reach_the_children_as_settings(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_named() -> None:
     with pytest.raises(ConfigurationError, match=r"wrong value: SLUICE_MAX_SLOTS\."):
         settings_from({"SLUICE_MAX_SLOTS": "many"})
+
+
+def test_a_child_that_does_not_stop_is_killed_after_its_time(tmp_path: Path) -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    stack = Stack(StackOptions(tmp_path))
+    stack.data_dir.hold()
+    child = Child(
+        Program("io", (sys.executable, "-c", deaf), os.environ, tmp_path, tmp_path / "logs" / "io.log")
+    )
+    stack._children["io"] = child
+    child.start()
+    assert child.process is not None
+    while not child.program.log.read_text():
+        time.sleep(0.02)
+    process = child.process
+
+    stack.stop(drain_seconds=0.2)
+
+    assert process.returncode == -signal.SIGKILL
+    assert stack.pids() == {}
+    assert DataDir(tmp_path).running() is None
