@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from service.actions.parts import Parts
 from service.contract.lifecycle import WorkerRole
+from service.contract.tickets import Wake
 from service.errors import ConfigurationError
 from workers.desk.desk import Desk
 from workers.desk.keeper import Keeper, KeeperCalls
@@ -94,10 +95,12 @@ class Device:
         return media
 
     def _open_keeper(self) -> None:
+        settings = self._parts.settings
         calls = KeeperCalls(
             lease_lost=self._lease_lost,
             cancel=lambda job_ids: self._desk.cancel(job_ids) if self._desk else None,
             listeners=lambda: self._desk.drop_unheard() if self._desk else None,
+            unrung=lambda tickets: self.ring() if Wake(settings.model_name) in tickets else None,
         )
         keeper = Keeper(self._parts, self._presence, calls)
         keeper.start()

@@ -15,12 +15,15 @@ def register(app: Celery, parts: Parts, ring: Callable[[], None]) -> None:
 
     @app.task(name=TASK_NAMES[Wake])
     def wake(model: str) -> None:
+        parts.doorbell.heard(Wake(model))
         ring()
 
     @app.task(name=TASK_NAMES[Ingest])
     def ingest(batch_id: str) -> None:
+        parts.doorbell.heard(Ingest(batch_id))
         ingest_manifest(parts, batch_id)
 
     @app.task(name=TASK_NAMES[Export])
     def export(batch_id: str) -> None:
+        parts.doorbell.heard(Export(batch_id))
         export_results(parts, batch_id)

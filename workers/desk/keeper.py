@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from service.actions.parts import Parts
 from service.actions.recover_lost_work import recover_lost_work
+from service.contract.tickets import Ticket
 from service.store import jobs
 from workers.presence import Presence
 
@@ -24,12 +25,13 @@ class KeeperCalls:
     """What the keeper tells the rest of the process.
 
     lease_lost: others may hold our jobs now. cancel: these of our jobs shall end. listeners: look whether the
-    clients of our chats are still there.
+    clients of our chats are still there. unrung: work that no ticket could be sent for, the broker being away.
     """
 
     lease_lost: Callable[[], None]
-    cancel: Callable[[set[int]], None]
-    listeners: Callable[[], None]
+    cancel: Callable[[set[int]], None] = lambda job_ids: None
+    listeners: Callable[[], None] = lambda: None
+    unrung: Callable[[list[Ticket]], None] = lambda tickets: None
 
 
 class Keeper:
@@ -80,7 +82,8 @@ class Keeper:
             self._calls.lease_lost()
 
     def _recover(self) -> None:
-        recover_lost_work(self._parts)
+        if unrung := recover_lost_work(self._parts):
+            self._calls.unrung(unrung)
 
     def _listen(self) -> None:
         with self._parts.database.reading() as db:
