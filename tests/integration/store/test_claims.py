@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 
+import pytest
 from scenes import (
     MODEL,
     add_batch,
@@ -21,6 +22,7 @@ from sqlalchemy import select, text, update
 from service.contract.lifecycle import JobClass, JobState
 from service.store import jobs, lanes, recovery, tenants
 from service.store.database import Database
+from service.store.jobs import NewJob
 from service.store.tables import Job
 
 
@@ -161,6 +163,29 @@ def test_a_lane_is_not_closed_over_jobs_that_are_just_being_queued(database: Dat
     assert num_claimed == 40
 
 
+@pytest.mark.postgres
+def test_a_lane_stays_open_for_jobs_that_are_committed_later(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    worker = join(database)
+    add_chat(database)
+    with database.transaction() as adding:
+        jobs.insert_chat(adding, NewJob("default", MODEL, b"{}"))
+        assert len(claim(database, worker)) == 1
+    assert len(claim(database, worker)) == 1
+    database.close()
+
+
+@pytest.mark.postgres
+def test_a_lane_stays_open_for_jobs_that_another_worker_gives_up(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    add_batch(database, lines=4)
+    stumbling, worker = join(database), join(database)
+    with pytest.raises(KeyError):
+        _claim_around_one_that_stumbles(database, stumbling, worker)
+    assert len(claim(database, worker)) == 2
+    database.close()
+
+
 def test_a_lane_that_was_closed_by_mistake_is_opened_by_the_reaper(database: Database) -> None:
     add_batch(database, lines=1)
     with database.transaction() as db:
@@ -229,3 +254,10 @@ def _add_tenants(database: Database, *names: str) -> None:
     with database.transaction() as db:
         for name in names:
             tenants.ensure(db, name)
+
+
+def _claim_around_one_that_stumbles(database: Database, stumbling: str, worker: str) -> None:
+    with database.transaction() as db:
+        assert len(jobs.claim(db, models=[MODEL], owner=stumbling, limit=2)) == 2
+        assert len(claim(database, worker)) == 2
+        raise KeyError

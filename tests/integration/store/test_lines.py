@@ -57,6 +57,16 @@ def test_racing_ingesters_insert_every_line_once(database: Database) -> None:
         assert db.scalar(select(func.count(func.distinct(Job.line_no)))) == total
 
 
+def test_an_ingester_that_comes_late_inserts_nothing(database: Database) -> None:
+    batch_id = new_batch(database)
+    ingest(database, batch_id, good_lines(1, 5), done=False)
+    with database.transaction() as db:
+        assert not batches.advance_ingest(db, batch_id, 0, 5, num_lines=5, done=False)
+        assert not batches.advance_ingest(db, batch_id, 0, 9, num_lines=9, done=True)
+    check_books(database, batch_id, 5)
+    assert ingest(database, batch_id, good_lines(6, 7)) == Inserted(2, 0)
+
+
 def test_an_ingest_that_was_rolled_back_can_be_done_again(database: Database) -> None:
     batch_id = new_batch(database)
     with pytest.raises(KeyError):
