@@ -17,6 +17,7 @@ from family_processors import (
     sound,
     user,
 )
+from PIL import Image
 from transformers.video_utils import VideoMetadata
 
 from service.errors import BadMedia, BadRequest
@@ -124,7 +125,9 @@ def test_a_picture_of_three_rows_is_not_taken_for_three_channels() -> None:
 
     prepared = prompter.prepare(user("@image", "@image", "?"), [wide, turned])
 
-    assert prepared.inputs["pixel_values"].shape == (2, 3, 28, 28)
+    parts = [{"type": "image", "image": Image.fromarray(image.pixels)} for image in (wide, turned)]
+    expected = own_path(prompter, [{"role": "user", "content": [*parts, {"type": "text", "text": "?"}]}])
+    assert_same(dict(prepared.inputs), expected)
 
 
 def test_read_only_pixels_are_taken() -> None:
