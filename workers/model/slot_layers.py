@@ -20,6 +20,8 @@ class DecodeView:
         self.stop = 0
         self.num_columns = 0
         self.positions = torch.empty(0, dtype=torch.long)
+        # By heads and capacity: the first column of every row and head, and this step's columns.
+        self._first: dict[tuple[int, int], torch.Tensor] = {}
         self._flat: dict[tuple[int, int], torch.Tensor] = {}
 
     def aim(self, start: int, stop: int, positions: torch.Tensor, num_columns: int) -> None:
@@ -27,15 +29,17 @@ class DecodeView:
         self.start, self.stop, self.positions, self.num_columns = start, stop, positions, num_columns
         self._flat.clear()
 
-    def flat_columns(self, num_heads: int, capacity: int) -> torch.Tensor:
-        """Where the new token of each row and head lands in [rows * heads * capacity]; made once per step."""
+    def flat_columns(self, num_slots: int, num_heads: int, capacity: int) -> torch.Tensor:
+        """Where the new token of each row and head lands in [slots * heads * capacity]; made once per step."""
         key = (num_heads, capacity)
         found = self._flat.get(key)
         if found is None:
-            device = self.positions.device
-            rows = torch.arange(self.start * num_heads, self.stop * num_heads, device=device)
-            columns = (self.positions % capacity).repeat_interleave(num_heads)
-            found = self._flat[key] = rows * capacity + columns
+            first = self._first.get(key)
+            if first is None:
+                every = torch.arange(num_slots * num_heads, device=self.positions.device)
+                first = self._first[key] = (every * capacity).view(num_slots, num_heads)
+            found = (first[self.start : self.stop] + (self.positions % capacity)[:, None]).view(-1)
+            self._flat[key] = found
         return found
 
 
@@ -62,7 +66,7 @@ class SlotAttention(CacheLayerMixin):  # type: ignore[no-untyped-call]
         assert self.keys is not None
         assert self.values is not None
         view = self.view
-        target = view.flat_columns(key_states.shape[1], self.capacity)
+        target = view.flat_columns(self.num_slots, key_states.shape[1], self.capacity)
         _rows_of(self.keys).index_copy_(0, target, key_states.reshape(-1, key_states.shape[-1]))
         _rows_of(self.values).index_copy_(0, target, value_states.reshape(-1, value_states.shape[-1]))
         columns = min(view.num_columns, self.capacity)
