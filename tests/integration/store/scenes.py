@@ -13,7 +13,7 @@ from service.store.batches import NewBatch
 from service.store.database import Database
 from service.store.jobs import Inserted, NewJob, NewLine
 from service.store.recovery import Reaped
-from service.store.tables import Job, Result, Worker
+from service.store.tables import BatchProgress, Job, Result, Worker
 
 MODEL = "tiny"
 BODY = b'{"messages":[]}'
@@ -141,6 +141,12 @@ def check_books(database: Database, batch_id: str, lines: int, *, alone: bool = 
                 Result.batch_id == batch_id
             )
         ).one()
+        per_shard = select(Result.shard, func.count(), func.max(Result.seq)).where(
+            Result.batch_id == batch_id
+        )
+        sequences = {shard: (num, last) for shard, num, last in db.execute(per_shard.group_by(Result.shard))}
+        shards = select(BatchProgress.shard, BatchProgress.seq).where(BatchProgress.batch_id == batch_id)
+        given = {shard: (seq, seq) for shard, seq in db.execute(shards) if seq}
         used = db.execute(
             select(func.sum(tables.Usage.prompt_tokens), func.sum(tables.Usage.completion_tokens))
         ).one()
@@ -159,4 +165,5 @@ def check_books(database: Database, batch_id: str, lines: int, *, alone: bool = 
     assert (results[1] or 0, results[2] or 0) == (counts.prompt_tokens, counts.completion_tokens)
     if alone:
         assert (used[0] or 0, used[1] or 0) == (counts.prompt_tokens, counts.completion_tokens)
+    assert sequences == given  # 1, 2, 3 … without a gap
     assert orphans == 0
