@@ -17,6 +17,7 @@ import click
 
 import sluice
 from service.errors import SluiceError
+from sluice.terminal import one_line
 
 SOME_FAILED = 1
 WRONG_USAGE = 2
@@ -85,7 +86,7 @@ def _exit_code(arguments: list[str]) -> int:
 
 def _complain(message: str, next_step: str | None) -> int:
     sentence = message if message.endswith((".", "!", "?", "`")) else f"{message}."
-    click.echo(f"sluice: {sentence}" + (f" {next_step}" if next_step else ""), err=True)
+    click.echo(one_line(f"sluice: {sentence} {next_step or ''}"), err=True)
     return WRONG_USAGE
 
 

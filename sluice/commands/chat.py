@@ -72,11 +72,13 @@ def command(
 
 
 def _print_stream(chunks: Iterator[dict[str, Any]]) -> None:
+    from sluice.terminal import plain
+
     usage: dict[str, Any] = {}
     for chunk in chunks:
         usage = chunk.get("usage") or usage
         for choice in chunk.get("choices", ()):
-            click.echo(choice["delta"].get("content") or "", nl=False)
+            click.echo(plain(choice["delta"].get("content") or ""), nl=False)
     click.echo()
     if usage:
         rate = usage.get("avg_compl_tok_per_sec")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from service.errors import SluiceError, Unavailable
 from sluice.client import Batch, Client, Json
 from sluice.runs.views import View
+from sluice.terminal import one_line
 
 POLL_SECONDS = 0.25
 CAPTION_SECONDS = 1.0
@@ -59,7 +60,7 @@ class Answers:
         if not jobs:
             return None
         self._seen = jobs[-1]["id"]
-        return " ".join(text_of(jobs[-1].get("response") or {}).split())
+        return one_line(text_of(jobs[-1].get("response") or {}))
 
 
 def text_of(completion: Json) -> str:

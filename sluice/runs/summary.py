@@ -12,6 +12,7 @@ import click
 from sluice.client import Batch, Json
 from sluice.runs.follow import text_of
 from sluice.runs.pace import clock_face
+from sluice.terminal import one_line
 
 EXAMPLES_PER_CAUSE = 5
 
@@ -72,9 +73,10 @@ def causes_in(errors: Path | None) -> list[Cause]:
 
 
 def answers_in(output: Path | None, limit: int) -> Iterator[tuple[str, str]]:
-    """The first `limit` answers as (custom_id, text)."""
+    """The first `limit` answers as (custom_id, text), each on one line."""
     for row in islice(rows_of(output), limit):
-        yield str(row.get("custom_id")), text_of((row.get("response") or {}).get("body") or {})
+        text = text_of((row.get("response") or {}).get("body") or {})
+        yield one_line(str(row.get("custom_id"))), one_line(text)
 
 
 def rows_of(path: Path | None) -> Iterator[Json]:
@@ -129,7 +131,7 @@ def print_answers(output: Path | None, limit: int, num_completed: int) -> None:
     answers = list(answers_in(output, limit))
     width = min(max((len(custom_id) for custom_id, _ in answers), default=0), 40)
     for custom_id, text in answers:
-        click.echo(f"{custom_id:<{width}}  {' '.join(text.split())}")
+        click.echo(f"{custom_id:<{width}}  {text}")
     if answers and num_completed > len(answers):
         click.echo(f"… and {num_completed - len(answers)} more in {output}")
     if answers:
@@ -159,11 +161,11 @@ def _print_causes(causes: list[Cause]) -> None:
         lines = "line" if cause.num_lines == 1 else "lines"
         click.secho(f"{cause.code}: {cause.num_lines} {lines} failed", bold=True)
         for failure in cause.examples:
-            click.echo(f"  {_described(failure)}")
+            click.echo(f"  {one_line(_described(failure))}")
         if cause.num_lines > len(cause.examples):
             click.echo(f"  … and {cause.num_lines - len(cause.examples)} more")
         for hint in cause.hints:
-            click.echo(f"  What to do: {hint}")
+            click.echo(f"  What to do: {one_line(hint)}")
     if causes:
         click.echo()
 

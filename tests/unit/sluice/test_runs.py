@@ -189,6 +189,14 @@ def test_failures_are_told_by_cause_with_line_field_reason_and_what_to_do(
     assert "1 of 100 done, 9 failed · 0 + 0 tokens · 1:15" in told
 
 
+def test_an_answer_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    body = {"choices": [{"message": {"content": "A\x1b[2Jcat\r\n\x07 sits."}}]}
+    output.write_text(json.dumps({"custom_id": "\x1b]0;x\x07", "response": {"body": body}}) + "\n")
+
+    assert list(answers_in(output, 1)) == [("\ufffd]0;x\ufffd", "A\ufffd[2Jcat \ufffd sits.")]
+
+
 def test_answers_are_read_only_as_far_as_they_are_shown(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     body = {"choices": [{"message": {"content": "A cat."}}]}
