@@ -5,13 +5,13 @@ import platform
 import threading
 from collections.abc import Callable
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from service.actions.parts import Parts
 from service.contract.jobs import WorkerId
 from service.contract.lifecycle import WorkerRole
 from service.store import workers
+from workers.away import DATABASE_AWAY
 
 
 class Presence:
@@ -66,5 +66,5 @@ class Presence:
 
     def _end(self, how: Callable[[Session, WorkerId, str], object], cause: str) -> None:
         if self._worker_id:
-            with contextlib.suppress(DBAPIError), self._lock, self._parts.database.transaction() as db:
+            with contextlib.suppress(*DATABASE_AWAY), self._lock, self._parts.database.transaction() as db:
                 how(db, self._worker_id, cause)

@@ -7,13 +7,12 @@ import time
 from collections.abc import Sequence as Ordered
 from concurrent.futures import ThreadPoolExecutor
 
-from sqlalchemy.exc import DBAPIError
-
 from service.actions.parts import Parts
 from service.contract.jobs import Cancelled, ClaimedJob, Failed, Outcome, WorkerId
 from service.contract.lifecycle import JobClass
 from service.errors import ModelFailed, SluiceError
 from service.store import jobs
+from workers.away import DATABASE_AWAY, reason
 from workers.desk.prepare import Preparer
 from workers.desk.recorder import Recorder
 from workers.desk.seats import Seat, Seats
@@ -133,8 +132,8 @@ class Desk:
     def _guarded_round(self) -> int:
         try:
             return self._claim_round()
-        except DBAPIError as exception:
-            log.warning("the database is away (%s); trying again", type(exception.orig).__name__)
+        except DATABASE_AWAY as exception:
+            log.warning("the database is away (%s); trying again", reason(exception))
         except Exception:
             log.exception("claiming failed; trying again")
         return 0

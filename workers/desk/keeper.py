@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy.exc import DBAPIError
-
 from service.actions.parts import Parts
 from service.actions.recover_lost_work import recover_lost_work
 from service.contract.tickets import Ticket
 from service.store import jobs
+from workers.away import DATABASE_AWAY, reason
 from workers.presence import Presence
 
 log = logging.getLogger(__name__)
@@ -72,8 +71,8 @@ class Keeper:
     def _guarded(self, duty: Callable[[], None]) -> None:
         try:
             duty()
-        except DBAPIError as exception:
-            log.warning("the database is away (%s); trying again", type(exception.orig).__name__)
+        except DATABASE_AWAY as exception:
+            log.warning("the database is away (%s); trying again", reason(exception))
         except Exception:
             log.exception("a duty of the keeper failed; trying again")
 

@@ -6,14 +6,13 @@ import threading
 import time
 from collections import defaultdict
 
-from sqlalchemy.exc import DBAPIError
-
 from service.actions.close_batches import close_batches
 from service.actions.parts import Parts
 from service.contract.jobs import Failed, Outcome, Recorded, WorkerId
 from service.contract.lifecycle import JobClass
 from service.contract.streams import Ended
 from service.store import jobs
+from workers.away import DATABASE_AWAY, reason
 from workers.desk.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -92,8 +91,8 @@ class Recorder:
             try:
                 with self._parts.database.transaction() as db:
                     return jobs.finish(db, outcomes, owner)
-            except DBAPIError as exception:
-                log.warning("the database refused a flush (%s); trying again", type(exception.orig).__name__)
+            except DATABASE_AWAY as exception:
+                log.warning("the database refused a flush (%s); trying again", reason(exception))
                 self._gave_up.wait(delay)
                 delay = min(5.0, delay * 2)
         return None

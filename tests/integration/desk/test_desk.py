@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 from PIL import Image
-from sqlalchemy import func, select, update
+from sqlalchemy import func, make_url, select, update
 
 from service.actions.cancel_job import cancel_job
 from service.actions.ingest_manifest import ingest_manifest
@@ -198,3 +199,28 @@ def test_a_retryable_trouble_is_tried_again_and_an_answer_is_not(
 
     with parts.database.reading() as db:
         assert db.scalars(select(Job.attempt)).all() == [1]
+
+
+@pytest.mark.parametrize("dialect", [pytest.param("postgresql", marks=pytest.mark.postgres)])
+def test_answers_wait_for_a_database_that_went_away(
+    parts: Parts,
+    device: Device,
+    eventually: Eventually,
+    database_url: str,
+    postgres_server: Callable[[str], str],
+) -> None:
+    accepted(parts, *({"id": f"{i}", "prompt": "Hello"} for i in range(24)))
+    device.start()
+    eventually(lambda: states(parts)[JobState.SUCCEEDED] >= 1)
+
+    name = make_url(database_url).database
+    with psycopg.connect(postgres_server("postgres"), autocommit=True) as server:
+        server.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        time.sleep(1.0)
+        server.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
+    eventually(lambda: num_ended(parts) == 24)
+
+    assert states(parts) == {JobState.SUCCEEDED: 24}
+    with parts.database.reading() as db:
+        assert db.scalar(select(func.count()).select_from(Result)) == 24
