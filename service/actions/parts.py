@@ -7,7 +7,7 @@ from service.channels.blobs import Blobs
 from service.channels.doorbell import Doorbell
 from service.channels.streams import Streams
 from service.settings import Settings
-from service.store.database import Database
+from service.store.database import INGEST_CACHE_BYTES, LOOKUP_CACHE_BYTES, Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,15 @@ class Parts:
         self.database.close()
 
 
-def assemble(settings: Settings) -> Parts:
-    """Wire the parts; nothing connects before it is used."""
+def assemble(settings: Settings, *, only_looks_up: bool = False) -> Parts:
+    """Wire the parts; nothing connects before it is used.
+
+    only_looks_up: for a process with many threads, each of which asks SQL for little at a time.
+    """
+    cache_bytes = LOOKUP_CACHE_BYTES if only_looks_up else INGEST_CACHE_BYTES
     return Parts(
         settings=settings,
-        database=Database(settings.database_url),
+        database=Database(settings.database_url, cache_bytes=cache_bytes),
         blobs=Blobs(settings.blob_url),
         doorbell=Doorbell(settings),
         streams=Streams(settings.redis_url),

@@ -5,6 +5,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 from sqlalchemy import URL, Connection, Engine, Float, Row, create_engine, event, make_url, text
@@ -22,6 +23,8 @@ AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 BUSY_SECONDS = 30.0
 IDLE_IN_TRANSACTION_SECONDS = 60
 POOL_SIZE = 5
+INGEST_CACHE_BYTES = 32 << 20
+LOOKUP_CACHE_BYTES = 2 << 20
 # PostgreSQL's codes for a deadlock, a lock that was not given and a transaction that met another.
 WAITED_IN_VAIN = frozenset({"40P01", "40001", "55P03"})
 # Older versions can corrupt a WAL that several connections write.
@@ -47,12 +50,16 @@ def _postgres_now(_element: database_now, _compiler: SQLCompiler, **_kw: Any) ->
 
 
 class Database:
-    """Hands out short transactions. Connections open on first use, in the process that uses them."""
+    """Hands out short transactions. Connections open on first use, in the process that uses them.
 
-    def __init__(self, url: str) -> None:
+    cache_bytes: of each SQLite connection. Ingests want many pages at hand; a process with many threads that only
+    look things up does not.
+    """
+
+    def __init__(self, url: str, *, cache_bytes: int = INGEST_CACHE_BYTES) -> None:
         self.url = parse_url(url)
         self.dialect = self.url.get_backend_name()
-        self._engine = _engine(self.url)
+        self._engine = _engine(self.url, cache_bytes)
         self._readers = self._engine.execution_options(reads_only=True)
         _forget_connections_after_fork(self._engine)
 
@@ -110,10 +117,10 @@ def parse_url(url: str) -> URL:
 _URL_HINT = "Use sqlite:////path/sluice.db or postgresql://user:password@host/name."
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, cache_bytes: int) -> Engine:
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, module=_sqlite_module(), connect_args={"timeout": BUSY_SECONDS})
-        event.listen(engine, "connect", _open_sqlite)
+        event.listen(engine, "connect", partial(_open_sqlite, cache_bytes))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(
@@ -140,13 +147,14 @@ def _sqlite_module() -> Any:
     return dbapi2
 
 
-def _open_sqlite(connection: Any, _record: object) -> None:
+def _open_sqlite(cache_bytes: int, connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, below
     cursor = connection.cursor()
     # Only a new file takes it: larger pages make the ingest of a manifest half as slow again on disk.
     cursor.execute("PRAGMA page_size = 8192")
     _enter_wal(cursor)
-    for pragma in ("synchronous = FULL", "foreign_keys = ON", "cache_size = -32768", "temp_store = MEMORY"):
+    cache = f"cache_size = -{cache_bytes >> 10}"
+    for pragma in ("synchronous = FULL", "foreign_keys = ON", cache, "temp_store = MEMORY"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
