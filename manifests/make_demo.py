@@ -184,7 +184,7 @@ def write(root: Path) -> None:
     """Write all manifests, their media and the expected answers into `root`."""
     folder = Folder(root)
     manifests: dict[str, list[dict[str, object]]] = {"demo": []}
-    expected = []
+    expected: list[dict[str, object]] = []
     for kind, drawn in items().items():
         for item in drawn:
             name = folder.name(item)

@@ -6,8 +6,6 @@ A run that is still going is exported as it stands.
 import argparse
 from pathlib import Path
 
-import torch
-
 from models.training.checkpoint import load_processor, save
 from models.training.learner import Learner, Progress
 from models.training.stages import SEED
@@ -20,7 +18,7 @@ def export(run: Path, folder: Path) -> None:
         raise SystemExit(f"{run} holds no progress; train first: python -m models.training.train --out {run}")
     learner = Learner(SEED, compiled=False)
     learner.restore(progress.learner)
-    save(learner.model.to(torch.bfloat16), load_processor(run / "tokenizer"), folder)
+    save(learner.model.bfloat16(), load_processor(run / "tokenizer"), folder)
 
 
 def main() -> None:

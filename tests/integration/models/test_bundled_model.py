@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import Gemma4ForConditionalGeneration
 
 from models.training.demo import MODALITIES, examples
@@ -20,7 +19,6 @@ Loaded = tuple[Gemma4ForConditionalGeneration, MediaProcessor]
 
 @pytest.fixture(scope="module")
 def bundled() -> Loaded:
-    torch.set_num_threads(1)
     return load(BUNDLED)
 
 
@@ -28,7 +26,7 @@ def _share(bundled: Loaded, items: list[Item]) -> float:
     counts = accuracy(graded(*bundled, items), show_wrong=10)
     right, asked = (sum(column) for column in zip(*counts.values(), strict=True))
     assert asked == len(items)
-    return right / asked
+    return float(right / asked)
 
 
 def _mixture() -> list[Item]:

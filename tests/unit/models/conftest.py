@@ -1,5 +1,9 @@
 """One thread: these tests share two cores with everything else."""
 
+# Before transformers, which would otherwise load HQQ with torch's whole compiler.
+import workers.model  # noqa: F401
+
+# isort: split
 import numpy as np
 import pytest
 import torch
