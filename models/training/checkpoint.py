@@ -222,10 +222,14 @@ def _start(name: str, parameter: torch.nn.Parameter) -> None:
 
 def save(model: Gemma4ForConditionalGeneration, processor: MediaProcessor, folder: Path) -> None:
     """Write weights, configuration, processor and chat template as `from_pretrained` reads them."""
+    config = model.config
+    for part in (config, config.text_config, config.vision_config, config.audio_config):
+        setattr(part, "dtype", model.dtype)  # noqa: B010
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
     path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
+    written = json.loads(path.read_text(encoding="utf-8"))
     # transformers leaves this field out where it equals head_dim; other readers would assume 512.
-    config["text_config"]["global_head_dim"] = config["text_config"]["head_dim"]
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    written["text_config"]["global_head_dim"] = written["text_config"]["head_dim"]
+    path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
