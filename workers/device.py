@@ -129,7 +129,8 @@ class Device:
             eos_ids=loaded.prompter.eos_ids,
         )
         publisher = Publisher(self._parts.streams)
-        recorder = Recorder(self._parts, publisher)
+        seats = Seats()
+        recorder = Recorder(self._parts, publisher, seats)
         stepper = Stepper(
             Engine(model, config),
             publisher,
@@ -144,7 +145,7 @@ class Device:
             preparer=Preparer(self._parts, media, loaded.prompter, model.max_context_tokens),
             stepper=stepper,
             recorder=recorder,
-            seats=Seats(),
+            seats=seats,
         )
         for room in (publisher, recorder, stepper):
             room.start()

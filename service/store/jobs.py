@@ -153,6 +153,22 @@ def release(db: Session, jobs: Sequence[ClaimedJob], owner: WorkerId) -> int:
     return len(moved)
 
 
+def release_all_but(db: Session, owner: WorkerId, held: Collection[int]) -> int:
+    """Hand back what a worker owns without knowing it: the answer to a claim was lost with its connection.
+
+    held: the ids of the jobs that it does hold. To be called by whoever claims, so that no claim is under way.
+    """
+    released = (
+        update(Job)
+        .where(Job.state == RUNNING, Job.owner == owner, Job.id.not_in(held))
+        .values(**requeue.taken_back(), attempt=Job.attempt - 1)
+        .returning(*requeue.RETURNED)
+    )
+    rows = db.execute(released).all()
+    requeue.settle(db, rows)
+    return len(rows)
+
+
 def cancel_requested(db: Session, owner: WorkerId) -> set[int]:
     """The ids of a worker's running jobs that somebody wants stopped."""
     wanted = select(Job.id).where(Job.state == RUNNING, Job.owner == owner, Job.cancel_requested)

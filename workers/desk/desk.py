@@ -53,6 +53,7 @@ class Desk:
         self._bell = threading.Event()
         self._draining = threading.Event()
         self._owner: WorkerId = ""
+        self._may_own_more = False
         self._pool = ThreadPoolExecutor(parts.settings.num_preparers, thread_name_prefix="preparer")
         self._thread = threading.Thread(target=self._run, name="claimer", daemon=True)
 
@@ -66,10 +67,10 @@ class Desk:
         self._bell.set()
 
     def settle(self, seat: Seat, outcome: Outcome) -> None:
-        """A seat's job has an outcome: record it and free the seat."""
+        """A seat's job has an outcome; its seat is free once that is recorded."""
+        seat.ended = True
         self._recorder.record(outcome)
-        self._seats.leave(seat)
-        if seat.is_chat or self._bulk_room() or not len(self._seats):
+        if seat.is_chat or self._bulk_room():
             self._bell.set()
 
     def cancel(self, job_ids: set[int]) -> None:
@@ -105,23 +106,26 @@ class Desk:
         self._bell.set()
         self._thread.join(timeout=CLAIM_SECONDS)
         self._pool.shutdown(wait=False, cancel_futures=True)
-        waiting = [seat for seat in self._seats.all() if seat.prepared is None]
-        self._release(waiting)
+        self._release([seat for seat in self._seats.all() if seat.prepared is None and not seat.ended])
         if not self._seats.wait_empty(seconds):
-            self._release(self._seats.all())
+            self._release([seat for seat in self._seats.all() if not seat.ended])
 
     def _release(self, seats: list[Seat]) -> None:
         for seat in seats:
             self._drop(seat)
-        if seats:
+        if not seats:
+            return
+        try:
             with self._parts.database.transaction() as db:
                 jobs.release(db, [seat.job for seat in seats], self._owner)
+        except DATABASE_AWAY as exception:
+            log.warning("%d jobs are left to the reaper (%s)", len(seats), reason(exception))
 
     def _drop(self, seat: Seat) -> None:
         """Forget a job without an outcome."""
         seat.ended = seat.cancelled = True
         self._stepper.cancel(seat.number)
-        self._seats.leave(seat)
+        self._seats.leave(seat.job)
 
     def _run(self) -> None:
         while not self._draining.is_set():
@@ -131,12 +135,22 @@ class Desk:
 
     def _guarded_round(self) -> int:
         try:
+            self._settle_accounts()
             return self._claim_round()
         except DATABASE_AWAY as exception:
             log.warning("the database is away (%s); trying again", reason(exception))
         except Exception:
             log.exception("claiming failed; trying again")
+        self._may_own_more = True
         return 0
+
+    def _settle_accounts(self) -> None:
+        """After a claim that broke off, its rows may be ours without our knowing: hand them back."""
+        if self._may_own_more:
+            held = {seat.job.id for seat in self._seats.all()}
+            with self._parts.database.transaction() as db:
+                jobs.release_all_but(db, self._owner, held)
+            self._may_own_more = False
 
     def _claim_round(self) -> int:
         claimed = self._claim()
@@ -201,5 +215,4 @@ class Desk:
 
     def _settle_unless_ended(self, seat: Seat, outcome: Outcome) -> None:
         if not seat.ended:
-            seat.ended = True
             self.settle(seat, outcome)

@@ -14,6 +14,7 @@ from service.contract.streams import Ended
 from service.store import jobs
 from workers.away import DATABASE_AWAY, reason
 from workers.desk.publisher import Publisher
+from workers.desk.seats import Seats
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,10 @@ class Recorder:
     An outcome stays here until the database took it or refused it by fence: a restarting database costs time only.
     """
 
-    def __init__(self, parts: Parts, publisher: Publisher) -> None:
+    def __init__(self, parts: Parts, publisher: Publisher, seats: Seats) -> None:
         self._parts = parts
         self._publisher = publisher
+        self._seats = seats
         self._inbox: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._gave_up = threading.Event()
@@ -103,5 +105,6 @@ class Recorder:
                 self._publisher.say(outcome.job, Ended())
             if isinstance(outcome, Failed):
                 log.info("job %d failed: %s", outcome.job.id, outcome.error.code)
+            self._seats.leave(outcome.job)
         if recorded.batches:
             close_batches(self._parts, recorded.batches)

@@ -76,7 +76,7 @@ class Seat:
 
 
 class Seats:
-    """The jobs in hand, by id. Safe to use from every thread of the desk."""
+    """The jobs in hand, by id, from their claim until their outcome is in SQL. Safe to use from every thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -90,26 +90,23 @@ class Seats:
             self._taken[job.id] = seat
         return seat
 
-    def leave(self, seat: Seat) -> None:
-        """Free the seat, if it is still this one."""
+    def leave(self, job: ClaimedJob) -> None:
+        """Free the job's seat, if it is still this attempt's."""
         with self._changed:
-            if self._taken.get(seat.job.id) is seat:
-                del self._taken[seat.job.id]
-            self._changed.notify_all()
+            seat = self._taken.get(job.id)
+            if seat is not None and seat.job is job:
+                del self._taken[job.id]
+                self._changed.notify_all()
 
     def num_of(self, *, chat: bool) -> int:
-        """How many jobs of one class are in hand."""
+        """How many jobs of one class are still on their way to an outcome."""
         with self._lock:
-            return sum(seat.is_chat is chat for seat in self._taken.values())
+            return sum(seat.is_chat is chat and not seat.ended for seat in self._taken.values())
 
     def all(self) -> list[Seat]:
         """Everything in hand, oldest claim first."""
         with self._lock:
             return list(self._taken.values())
-
-    def __len__(self) -> int:
-        with self._lock:
-            return len(self._taken)
 
     def wait_empty(self, seconds: float) -> bool:
         """Wait until nothing is in hand; False if the time was over first."""

@@ -107,30 +107,26 @@ class Stepper:
             case Progress(sequence, tokens):
                 self._extend(seat, sequence, tokens)
             case Finished(_, "cancelled"):
-                self._end(seat, Cancelled(seat.job))
+                self._on_outcome(seat, Cancelled(seat.job))
             case Finished(_, reason):
                 self._emit(seat, seat.finish_text())
-                self._end(seat, self._succeeded(seat, "length" if reason == "length" else "stop"))
+                self._on_outcome(seat, self._succeeded(seat, "length" if reason == "length" else "stop"))
             case Broken(_, code, message):
                 error = ERROR_OF_CODE.get(code, ModelFailed)(message, code=code)
-                self._end(seat, Failed(seat.job, error))
+                self._on_outcome(seat, Failed(seat.job, error))
 
     def _extend(self, seat: Seat, sequence: Sequence, tokens: tuple[int, ...]) -> None:
         text, stopped = seat.take_tokens(tokens)
         self._emit(seat, text)
         if stopped:
             self._engine.cancel(sequence.id)
-            self._end(seat, self._succeeded(seat, "stop"))
+            self._on_outcome(seat, self._succeeded(seat, "stop"))
 
     def _emit(self, seat: Seat, text: str) -> None:
         if text:
             seat.text.append(text)
             if seat.job.streams:
                 self._publisher.say(seat.job, Delta(text))
-
-    def _end(self, seat: Seat, outcome: Outcome) -> None:
-        seat.ended = True
-        self._on_outcome(seat, outcome)
 
     def _succeeded(self, seat: Seat, reason: FinishReason) -> Succeeded:
         usage = seat.usage()

@@ -39,6 +39,11 @@ def states(parts: Parts) -> Counter[JobState]:
         return Counter(db.scalars(select(Job.state)))
 
 
+def batch_state(parts: Parts, batch_id: str) -> BatchState | None:
+    with parts.database.reading() as db:
+        return db.scalar(select(Batch.state).where(Batch.id == batch_id))
+
+
 def num_ended(parts: Parts) -> int:
     return sum(number for state, number in states(parts).items() if state.is_terminal)
 
@@ -76,8 +81,8 @@ def test_every_line_ends_with_one_answer_and_the_batch_closes(
     usage = answers["line-0"]["usage"]
     assert usage["prompt_tokens_details"]["image_tokens"] == 64
     assert usage["completion_tokens"] > 0
+    eventually(lambda: batch_state(parts, batch_id) is BatchState.FINALIZING)
     with parts.database.reading() as db:
-        assert db.scalar(select(Batch.state).where(Batch.id == batch_id)) is BatchState.FINALIZING
         provenance = orjson.loads(db.scalars(select(Result.provenance)).first() or b"{}")
     assert (provenance["model"], provenance["attempt"]) == ("tiny-gemma4", 1)
 

@@ -261,3 +261,18 @@ def _claim_around_one_that_stumbles(database: Database, stumbling: str, worker: 
         assert len(jobs.claim(db, models=[MODEL], owner=stumbling, limit=2)) == 2
         assert len(claim(database, worker)) == 2
         raise KeyError
+
+
+def test_a_worker_hands_back_what_a_broken_claim_left_in_its_name(database: Database) -> None:
+    add_batch(database, lines=3)
+    worker, other = join(database), join(database)
+    known, *unknown = claim(database, worker, limit=2)
+    claim(database, other, limit=1)
+
+    with database.transaction() as db:
+        released = jobs.release_all_but(db, worker, {known.id})
+
+    assert released == len(unknown) == 1
+    assert states(database) == {JobState.RUNNING: 2, JobState.QUEUED: 1}
+    (again,) = claim(database, other)
+    assert (again.id, again.attempt, again.crashes) == (unknown[0].id, 1, 0)
