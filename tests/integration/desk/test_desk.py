@@ -23,7 +23,7 @@ from service.store.tables import Batch, Job, Result, Worker
 from workers.device import Device
 
 Eventually = Callable[[Callable[[], bool]], None]
-LONG = {"max_tokens": 600, "ignore_eos": True, "min_tokens": 600}
+LONG = {"max_tokens": 3000, "ignore_eos": True, "min_tokens": 3000}
 
 
 def accepted(parts: Parts, *lines: dict[str, Any]) -> str:
