@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from manifests.make_demo import write
 from service.contract.manifest import Defaults, LineError, parse_line
 
 MANIFESTS = Path(__file__).parents[3] / "manifests"
@@ -59,3 +60,10 @@ def test_no_media_file_is_unused_and_all_are_small() -> None:
 
     assert {f"media/{file.name}" for file in stored} == used
     assert sum(file.stat().st_size for file in stored) < 2_500_000
+
+
+def test_the_manifests_are_what_the_script_writes(tmp_path: Path) -> None:
+    write(tmp_path)
+
+    for name in (*NAMES, "demo.expected"):
+        assert (tmp_path / f"{name}.jsonl").read_text() == (MANIFESTS / f"{name}.jsonl").read_text()
