@@ -24,6 +24,7 @@ from workers.device import Device
 
 Eventually = Callable[[Callable[[], bool]], None]
 LONG = {"max_tokens": 3000, "ignore_eos": True, "min_tokens": 3000}
+LASTING = {"max_tokens": 400, "ignore_eos": True, "min_tokens": 400}
 
 
 def accepted(parts: Parts, *lines: dict[str, Any]) -> str:
@@ -162,17 +163,17 @@ def test_a_drained_worker_gives_its_jobs_back_without_a_burnt_attempt(
 def test_a_worker_that_lost_its_lease_comes_back_under_a_new_name_and_nothing_is_written_twice(
     parts: Parts, device: Device, eventually: Eventually
 ) -> None:
-    accepted(parts, *({"id": f"{i}", "prompt": "Hello"} for i in range(24)))
+    accepted(parts, *({"id": f"{i}", "prompt": "Hello", **LASTING} for i in range(8)))
     device.start()
     eventually(lambda: states(parts)[JobState.RUNNING] >= 1)
 
     with parts.database.transaction() as db:
         db.execute(update(Worker).values(lease_until=0.0))
-    eventually(lambda: num_ended(parts) == 24)
+    eventually(lambda: num_ended(parts) == 8)
 
-    assert states(parts) == {JobState.SUCCEEDED: 24}
+    assert states(parts) == {JobState.SUCCEEDED: 8}
     with parts.database.reading() as db:
-        assert db.scalar(select(func.count()).select_from(Result)) == 24
+        assert db.scalar(select(func.count()).select_from(Result)) == 8
         assert sorted(db.scalars(select(Worker.dead))) == [False, True]
         assert db.scalar(select(func.max(Job.attempt))) == 2
 
