@@ -33,6 +33,8 @@ from workers.model.templates import load_template
 
 log = logging.getLogger(__name__)
 
+SMALL_PARAMETERS = 10_000_000
+
 # Of a family whose positions have no limit of their own.
 _UNKNOWN_CONTEXT = 1 << 17
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -107,8 +109,6 @@ def load(options: LoadOptions) -> Loaded:
     Errors: ConfigurationError, whose sentence says what to change.
     """
     started = time.perf_counter()
-    if options.num_threads is not None:
-        torch.set_num_threads(options.num_threads)
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device)
     template = load_template(options.chat_template) if options.chat_template else None
@@ -120,6 +120,7 @@ def load(options: LoadOptions) -> Loaded:
     processor = load_processor(checkpoint.folder, config)
     with _refuse_what_cannot_load(checkpoint, device):
         model = _load_model(auto_class, checkpoint, config, device, dtype, quantization)
+    _use_cores(model, options.num_threads)
     linears = choose_linears(model) if device.type == "cpu" else KernelChoice("torch")
     prompter = Prompter(processor, config, template=template, eos_ids=_eos_ids(model, processor), dtype=dtype)
     seconds = time.perf_counter() - started
@@ -135,6 +136,17 @@ def load(options: LoadOptions) -> Loaded:
     }
     _log_loaded(model, linears, provenance, seconds)
     return Loaded(model, prompter, checkpoint.revision, seconds, provenance)
+
+
+def _use_cores(model: PreTrainedModel, wanted: int | None) -> None:
+    """Let torch use as many cores as asked for, all of them by default, and one for a small model.
+
+    A small model's operators end before a second core has woken: its threads cost more than they give.
+    """
+    if wanted is None and model.num_parameters() < SMALL_PARAMETERS:
+        wanted = 1
+    if wanted is not None:
+        torch.set_num_threads(wanted)
 
 
 def choose_device(name: str) -> torch.device:
