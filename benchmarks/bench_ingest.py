@@ -8,7 +8,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
@@ -21,6 +21,10 @@ from service.contract.batches import BatchOptions
 from service.contract.callers import Caller
 from service.settings import Settings
 from service.store.schema import migrate
+from sluice.client import Client
+from sluice.launcher.options import StackOptions
+from sluice.launcher.ready import wait_until_answering
+from sluice.launcher.stack import Stack
 
 WORDS = "Describe in one sentence what a reader of this page should remember a week from now. " * 2
 POLLS = 200
@@ -35,8 +39,8 @@ def manifest(num_lines: int) -> Iterator[bytes]:
         yield orjson.dumps(line) + b"\n"
 
 
-def measure(parts: Parts, num_lines: int) -> None:
-    """Ingest a small batch to warm up, then the measured one, then poll it."""
+def measure(parts: Parts, num_lines: int) -> str:
+    """Ingest a small batch to warm up, then the measured one, and look at it; returns its id."""
     caller = Caller()
     ingest_manifest(parts, submit_jobs(parts, caller, manifest(5_000), BatchOptions()).id)
     batch = submit_jobs(parts, caller, manifest(num_lines), BatchOptions())
@@ -50,17 +54,26 @@ def measure(parts: Parts, num_lines: int) -> None:
         f"{num_lines} lines: {num_lines / cpu:,.0f} lines per CPU-second, {num_lines / wall:,.0f} per second"
     )
     print(f"peak memory grew by {growth / 1024:.1f} MiB beyond a batch of 5,000 lines")
-    print(
-        f"a look at the batch: {statistics.median(polls(parts, caller, batch.id)):.2f} ms (median of {POLLS})"
-    )
+    print_polls("a look at the batch", lambda: get_batch(parts, caller, batch.id))
+    return batch.id
 
 
-def polls(parts: Parts, caller: Caller, batch_id: str) -> Iterator[float]:
-    """Milliseconds of single looks at a batch."""
+def print_polls(name: str, look: Callable[[], object]) -> None:
+    """Median and p99 of single looks, in milliseconds."""
+    milliseconds = []
     for _ in range(POLLS):
         began = time.perf_counter()
-        get_batch(parts, caller, batch_id)
-        yield (time.perf_counter() - began) * 1000
+        look()
+        milliseconds.append((time.perf_counter() - began) * 1000)
+    p99 = statistics.quantiles(milliseconds, n=100)[-1]
+    print(f"{name}: median {statistics.median(milliseconds):.2f} ms, p99 {p99:.2f} ms of {POLLS}")
+
+
+def look_over_http(data_dir: Path, batch_id: str) -> None:
+    """The same look through the web process of a stack on this database."""
+    with Stack(StackOptions(data_dir=data_dir, with_workers=False)) as stack, Client(stack.url) as client:
+        wait_until_answering(stack)
+        print_polls("GET /v1/batches/{id}", lambda: client.batch(batch_id))
 
 
 def main() -> None:
@@ -75,8 +88,10 @@ def main() -> None:
         )
         migrate(settings.database_url)
         parts = assemble(settings)
-        measure(parts, wanted.lines)
+        batch_id = measure(parts, wanted.lines)
         parts.close()
+        if wanted.database is None:
+            look_over_http(Path(folder), batch_id)
 
 
 if __name__ == "__main__":
