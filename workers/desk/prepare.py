@@ -1,6 +1,5 @@
 """From a claimed row to a sequence the engine can run: parse, load media, render the prompt."""
 
-import secrets
 import time
 from typing import Protocol
 
@@ -48,19 +47,21 @@ class Preparer:
         return Sequence(
             id=seat.number,
             prompt=seat.prepared,
-            sampling=self._sampling(request, seat.prepared.num_tokens),
+            sampling=self._sampling(request, seat),
             priority=CHAT_PRIORITY if seat.is_chat else BULK_PRIORITY,
             tag=seat,
         )
 
-    def _sampling(self, request: ChatRequest, num_prompt_tokens: int) -> Sampling:
-        room = max(1, self._max_context_tokens - num_prompt_tokens)
+    def _sampling(self, request: ChatRequest, seat: Seat) -> Sampling:
+        assert seat.prepared is not None
+        room = max(1, self._max_context_tokens - seat.prepared.num_tokens)
         return Sampling(
             temperature=request.sampling_temperature,
             top_p=1.0 if request.top_p is None else request.top_p,
             top_k=request.top_k or 0,
             min_p=request.min_p or 0.0,
-            seed=secrets.randbits(31) if request.seed is None else request.seed,
+            # A job draws by its own number: another attempt gives the same answer, and a listener can go on.
+            seed=seat.job.id if request.seed is None else request.seed,
             max_tokens=request.max_answer_tokens or min(room, DEFAULT_ANSWER_TOKENS),
             min_tokens=request.min_tokens or 0,
             ignore_eos=bool(request.ignore_eos),

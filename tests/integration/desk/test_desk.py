@@ -10,7 +10,7 @@ import orjson
 import psycopg
 import pytest
 from PIL import Image
-from sqlalchemy import func, make_url, select, update
+from sqlalchemy import delete, func, make_url, select, update
 
 from service.actions.cancel_job import cancel_job
 from service.actions.ingest_manifest import ingest_manifest
@@ -19,7 +19,7 @@ from service.actions.submit_jobs import submit_jobs
 from service.contract.batches import BatchOptions
 from service.contract.callers import Caller
 from service.contract.lifecycle import BatchState, JobState
-from service.store.tables import Batch, Job, Result, Worker
+from service.store.tables import Batch, Job, Lane, Result, Worker
 from workers.device import Device
 
 Eventually = Callable[[Callable[[], bool]], None]
@@ -230,3 +230,23 @@ def test_answers_wait_for_a_database_that_went_away(
     assert states(parts) == {JobState.SUCCEEDED: 24}
     with parts.database.reading() as db:
         assert db.scalar(select(func.count()).select_from(Result)) == 24
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"])
+def test_jobs_without_a_seed_draw_differently_and_a_second_attempt_says_the_same(
+    parts: Parts, device: Device, eventually: Eventually
+) -> None:
+    hot = {"prompt": "Hello", "temperature": 2, "max_tokens": 40, "ignore_eos": True}
+    accepted(parts, *({"id": f"{i}", **hot} for i in range(3)))
+    device.start()
+    eventually(lambda: num_ended(parts) == 3)
+    first = {name: text_of(body) for name, body in results(parts).items()}
+    with parts.database.transaction() as db:
+        db.execute(delete(Result))
+        db.execute(update(Job).values(state=JobState.QUEUED, finished_at=None))
+        db.execute(update(Lane).values(active=True))
+
+    eventually(lambda: len(results(parts)) == 3)
+
+    assert {name: text_of(body) for name, body in results(parts).items()} == first
+    assert len(set(first.values())) == 3
