@@ -75,7 +75,13 @@ def create_job(raw: JobsBody, header: IdempotencyHeader, query: SubmitQuery) -> 
         return submit_jobs(parts, caller, chunks, _options(query), idempotency_key=header.idempotency_key)
     if request.mimetype != "application/json":
         raise UnsupportedBody(f"This path takes application/json or {JSON_LINES[0]}.")
-    job = submit_job(parts, caller, request.raw_body(), priority=query.priority)
+    job = submit_job(
+        parts,
+        caller,
+        request.raw_body(),
+        priority=query.priority,
+        idempotency_key=header.idempotency_key,
+    )
     return job, 202, {"Location": f"/v1/jobs/{job.id}"}
 
 

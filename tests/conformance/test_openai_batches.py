@@ -160,3 +160,12 @@ def test_the_same_idempotency_key_gives_the_same_batch(client: OpenAI, raw: http
     )
     assert first.json()["id"] == second.json()["id"]
     assert third.status_code in (400, 422)
+
+
+def test_a_job_that_is_sent_again_with_its_idempotency_key_is_one_job(raw: httpx.Client):
+    body = {"messages": [{"role": "user", "content": "say yes"}]}
+    first, again, other = (
+        raw.post("/v1/jobs", json=body, headers={"Idempotency-Key": key}).json()["id"]
+        for key in ("one job", "one job", "another job")
+    )
+    assert first == again != other

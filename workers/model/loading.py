@@ -216,7 +216,7 @@ def _log_loaded(
     model: PreTrainedModel, linears: KernelChoice, provenance: dict[str, Any], seconds: float
 ) -> None:
     log.info("Loaded %s in %.1f s: %s", provenance["model"], seconds, provenance)
-    log.info("Linear layers use the kernel %s: %s", linears.kernel, linears)
+    log.debug("Linear layers use the kernel %s: %s", linears.kernel, linears)
     if provenance["quantization"] and (experts := num_unquantized_experts(model)):
         log.info("%d blocks of experts stay in full precision", experts)
 
