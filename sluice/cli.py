@@ -19,7 +19,6 @@ import sluice
 from service.errors import SluiceError
 from sluice.terminal import one_line
 
-SOME_FAILED = 1
 WRONG_USAGE = 2
 STOPPED = 130
 

@@ -9,7 +9,6 @@ from service.contract.plain_errors import Refused
 
 MAX_PARTS = 1024
 MAX_FRAMES = 1024
-AUDIO_FORMATS = ("wav", "mp3", "flac", "ogg", "opus", "m4a", "aac", "webm")
 KINDS_BY_SUFFIX = {
     **dict.fromkeys(("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"), MediaKind.IMAGE),
     **dict.fromkeys(("mp4", "mov", "mkv", "webm", "avi", "m4v", "ts"), MediaKind.VIDEO),

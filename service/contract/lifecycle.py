@@ -1,4 +1,4 @@
-"""The one lifecycle: the states of a job and of a batch, and which moves between them are legal."""
+"""The one lifecycle: the states of a job and of a batch. The moves between them are the store's guarded statements."""
 
 from enum import StrEnum
 
@@ -26,22 +26,6 @@ TERMINAL = frozenset(
 )
 # These have exactly one row in `results`; cancelled and expired jobs are exported from their state.
 WITH_RESULT = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.DEAD})
-
-JOB_MOVES: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}),
-    JobState.RUNNING: frozenset(
-        {
-            JobState.QUEUED,  # released by a drain, or taken back from a lost worker
-            JobState.BACKOFF,
-            JobState.SUCCEEDED,
-            JobState.FAILED,
-            JobState.CANCELLED,
-            JobState.EXPIRED,
-            JobState.DEAD,
-        }
-    ),
-    JobState.BACKOFF: frozenset({JobState.QUEUED, JobState.CANCELLED, JobState.EXPIRED}),
-} | {state: frozenset() for state in TERMINAL}
 
 
 class JobClass(StrEnum):

@@ -67,7 +67,9 @@ class Desk:
         self._bell.set()
 
     def settle(self, seat: Seat, outcome: Outcome) -> None:
-        """A seat's job has an outcome; its seat is free once that is recorded."""
+        """A seat's job has its outcome, the first one counting; the seat is free once that is recorded."""
+        if seat.ended:
+            return
         seat.ended = True
         self._recorder.record(outcome)
         if seat.is_chat or self._bulk_room():
@@ -184,19 +186,19 @@ class Desk:
 
     def _prepare(self, seat: Seat) -> None:
         if seat.cancelled:
-            self._settle_unless_ended(seat, Cancelled(seat.job))
+            self.settle(seat, Cancelled(seat.job))
             return
         try:
             sequence = self._preparer.prepare(seat)
         except SluiceError as error:
-            self._settle_unless_ended(seat, Failed(seat.job, error))
+            self.settle(seat, Failed(seat.job, error))
             return
         except Exception:
             log.exception("preparing job %d failed", seat.job.id)
             failure = ModelFailed(
                 "The request could not be prepared for the model.", code="preparation_failed"
             )
-            self._settle_unless_ended(seat, Failed(seat.job, failure))
+            self.settle(seat, Failed(seat.job, failure))
             return
         self._stepper.submit(sequence)
         self._cancel_if_asked(seat)
@@ -205,7 +207,3 @@ class Desk:
         """For a job that was cancelled while it was prepared, when the engine did not know it yet."""
         if seat.cancelled:
             self._stepper.cancel(seat.number)
-
-    def _settle_unless_ended(self, seat: Seat, outcome: Outcome) -> None:
-        if not seat.ended:
-            self.settle(seat, outcome)

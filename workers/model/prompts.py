@@ -16,7 +16,7 @@ from service.contract.media import MediaKind, MediaNeeds
 from service.errors import BadMedia, BadRequest
 from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
 from workers.model.chat_format import ChatFormat, Message
-from workers.model.detokenize import Detokenizer, StopChecker, special_ids
+from workers.model.detokenize import Detokenizer, special_ids
 from workers.model.prepared import Prepared, PromptCounts
 from workers.model.processors import Processor, media_needs, placeholder_ids
 from workers.model.templates import ChatTemplate
@@ -76,10 +76,6 @@ class Prompter:
     def detokenizer(self) -> Detokenizer:
         """A fresh one, for one answer."""
         return Detokenizer(self._original.tokenizer, self._special_ids)
-
-    def stop_checker(self, stop: Sequence[str]) -> StopChecker:
-        """A fresh one, for one answer that ends before any of these strings."""
-        return StopChecker(stop)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text, without the special tokens that begin a prompt."""
