@@ -40,7 +40,7 @@ class Preparer:
         media = [
             self._media.load(ref, self._prompter.needs, seat.job.tenant_id) for ref in media_refs(request)
         ]
-        seat.prepared = self._prompter.prepare(template_messages(request), media)
+        seat.prepared = self._prompter.prepare(template_messages(request), media, scope=seat.job.tenant_id)
         seat.detokenizer = self._prompter.detokenizer()
         seat.stops = StopChecker(request.stop) if request.stop else None
         seat.submitted_at = time.monotonic()

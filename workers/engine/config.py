@@ -10,7 +10,8 @@ class EngineConfig:
     """Limits of one engine; counts are rows, tokens or steps as their names say.
 
     reserved_chat_slots: slots that bulk never takes (at least one slot is always left to bulk).
-    max_prefill_tokens: prompt tokens taken in during one step; a longer prompt comes in alone.
+    max_prefill_tokens, max_prefill_bytes: prompt tokens, and bytes of prepared inputs, taken in during one step; a
+    larger prompt comes in alone.
     prefill_group: bulk waits until this many slots are free, so that prompts share a forward, but no longer than
     max_group_wait_steps.
     max_kv_tokens: prompt and answer tokens of all running sequences together; None leaves it to the slots.
@@ -21,6 +22,7 @@ class EngineConfig:
 
     reserved_chat_slots: int = 0
     max_prefill_tokens: int = 4096
+    max_prefill_bytes: int = 256 << 20
     prefill_group: int = 4
     max_group_wait_steps: int = 8
     max_kv_tokens: int | None = None

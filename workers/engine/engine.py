@@ -150,6 +150,8 @@ class Engine:
     def _park_for_chat(self, draft: _Draft) -> dict[int, Run]:
         """Take bulk rows out of their slots while chats wait for one."""
         parking: dict[int, Run] = {}
+        if not self._model.can_park:
+            return parking
         for run in self._scheduler.to_park(self._held.values(), self._num_parked):
             row = self._vacate(run)
             run.num_parks += 1
@@ -160,6 +162,8 @@ class Engine:
 
     def _continue_rows(self, draft: _Draft) -> None:
         for row, run in self._held.items():
+            if run.waits_for_its_token:
+                continue
             run.num_launched += 1
             draft.decode.append(row)
 
@@ -201,20 +205,23 @@ class Engine:
     def _absorb(self, flight: _Flight) -> None:
         for result in self._model.collect(flight.pending):
             match result:
-                case Token(row, token):
-                    self._append(flight.drawing[row], token)
+                case Token() as drawn:
+                    self._append(flight.drawing[drawn.row], drawn)
                 case RowFailed(row, code, message):
                     run = flight.drawing[row]
                     self._end(run, Broken(run.sequence, code, message))
                 case Parked(row, handle):
                     self._wait_parked(flight.parking[row], handle)
 
-    def _append(self, run: Run, token: int) -> None:
+    def _append(self, run: Run, drawn: Token) -> None:
         if run.has_ended:
             return
-        sequence, sampling = run.sequence, run.sequence.sampling
+        sequence, sampling, token = run.sequence, run.sequence.sampling, drawn.token
+        if not sequence.tokens:
+            sequence.num_cached_tokens = drawn.num_cached_tokens
         sequence.tokens.append(token)
-        self._events.append(Progress(sequence, (token,)))
+        logprobs = () if drawn.logprobs is None else (drawn.logprobs,)
+        self._events.append(Progress(sequence, (token,), logprobs))
         is_eos = token in self._model.eos_ids and not sampling.ignore_eos
         if is_eos or token in sampling.stop_ids:
             self._end(run, Finished(sequence, "stop"))

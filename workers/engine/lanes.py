@@ -35,6 +35,11 @@ class Run:
         return self.sequence.prompt.num_tokens + self.sequence.sampling.max_tokens
 
     @property
+    def waits_for_its_token(self) -> bool:
+        """Whether its next draw depends on one that is still in flight: a grammar has to see each token first."""
+        return self.sequence.sampling.constraint is not None and self.num_launched > len(self.sequence.tokens)
+
+    @property
     def is_launched_out(self) -> bool:
         """Whether all tokens that it may draw are drawn or in flight."""
         return self.num_launched >= self.sequence.sampling.max_tokens

@@ -17,12 +17,23 @@ class Handle(Protocol):
         """Memory that it holds."""
 
 
+class Constraint(Protocol):
+    """A grammar that one answer follows, and how far the answer has come in it. Only the model asks it anything.
+
+    One constraint serves one sequence: it moves with every token that the sequence draws.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How one request wants its tokens drawn. temperature 0 is greedy.
 
     seed: the same seed gives the same text, alone or in any batch (float32).
     stop_ids: token ids that end the answer, besides the model's own.
+    presence_penalty, frequency_penalty: OpenAI's, subtracted from the logits of tokens that the answer holds already.
+    repetition_penalty: CTRL's (arXiv:1909.05858), on tokens of the prompt and of the answer; 1 changes nothing.
+    logit_bias: (token id, what to add to its logit). num_logprobs: how many of the most likely tokens to report beside
+    the drawn one; None reports nothing.
     """
 
     temperature: float = 0.0
@@ -34,6 +45,12 @@ class Sampling:
     min_tokens: int = 0
     stop_ids: frozenset[int] = frozenset()
     ignore_eos: bool = False
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    num_logprobs: int | None = None
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +80,24 @@ class StepPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Natural logarithms of the model's own probabilities, before temperature, penalties and grammar.
+
+    chosen: of the drawn token. top: (token id, logprob) of the most likely ones, best first.
+    """
+
+    chosen: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
-    """Row `row` drew `token`."""
+    """Row `row` drew `token`. num_cached_tokens: of a prefill, the prompt tokens that a cache had computed before."""
 
     row: int
     token: int
+    logprobs: Logprobs | None = None
+    num_cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +143,10 @@ class SlotModel(Protocol):
     def runs_ahead(self) -> bool:
         """Whether `launch` returns before the device is done, so that keeping one step in flight pays."""
 
+    @property
+    def can_park(self) -> bool:
+        """Whether a row can be moved out of its slot and back."""
+
     def launch(self, plan: StepPlan) -> Pending:
         """Begin a step."""
 
@@ -122,7 +156,10 @@ class SlotModel(Protocol):
 
 @dataclass(slots=True)
 class Sequence:
-    """One request inside the engine. `tag` is the desk's own business."""
+    """One request inside the engine. `tag` is the desk's own business.
+
+    num_cached_tokens: prompt tokens that a cache had computed before; known with the first token.
+    """
 
     id: int
     prompt: Handle
@@ -130,14 +167,16 @@ class Sequence:
     priority: int = 1
     tag: object = None
     tokens: list[int] = field(default_factory=list)
+    num_cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """New tokens of a sequence, in order."""
+    """New tokens of a sequence, in order. logprobs: one each, if the sequence asked for them."""
 
     sequence: Sequence
     tokens: tuple[int, ...]
+    logprobs: tuple[Logprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

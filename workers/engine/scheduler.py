@@ -81,7 +81,7 @@ class Scheduler:
 
 
 class _Room:
-    """What is left to give in this step: slots, slots that bulk may take, prompt tokens, KV tokens."""
+    """What is left to give in this step: slots, slots that bulk may take, prompt tokens and bytes, KV tokens."""
 
     def __init__(
         self, config: EngineConfig, num_slots: int, num_bulk_slots: int, running: Collection[Run]
@@ -89,6 +89,7 @@ class _Room:
         self._num_slots = num_slots - len(running)
         self.num_bulk_slots = min(self._num_slots, num_bulk_slots - sum(not run.is_chat for run in running))
         self._num_prefill_tokens = config.max_prefill_tokens
+        self._num_prefill_bytes = config.max_prefill_bytes
         self._num_kv_tokens = config.max_kv_tokens
         if self._num_kv_tokens is not None:
             self._num_kv_tokens -= sum(run.num_kv_tokens for run in running)
@@ -100,10 +101,10 @@ class _Room:
             return False
         if self._num_kv_tokens is not None and run.num_kv_tokens > self._num_kv_tokens:
             return False
-        is_prefill = run.parked is None
-        return not (
-            is_prefill and self._has_prefill and run.sequence.prompt.num_tokens > self._num_prefill_tokens
-        )
+        if run.parked is not None or not self._has_prefill:
+            return True
+        prompt = run.sequence.prompt
+        return prompt.num_tokens <= self._num_prefill_tokens and prompt.num_bytes <= self._num_prefill_bytes
 
     def take(self, lane: Lane) -> Run:
         """Take the head of a lane, which fits."""
@@ -115,4 +116,5 @@ class _Room:
         if run.parked is None:
             self._has_prefill = True
             self._num_prefill_tokens -= run.sequence.prompt.num_tokens
+            self._num_prefill_bytes -= run.sequence.prompt.num_bytes
         return run

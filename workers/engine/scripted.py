@@ -41,6 +41,7 @@ class ScriptedModel:
         self.max_context_tokens = max_context_tokens
         self.eos_ids = frozenset({SCRIPTED_EOS})
         self.runs_ahead = runs_ahead
+        self.can_park = True
         self.plans: list[StepPlan] = []
         self._rows: dict[int, ScriptedPrompt] = {}
 

@@ -27,10 +27,12 @@ class Prepared:
 
     inputs: keyword arguments of the model's `generate`, each with batch size 1 (or the flat leading dimension that
     the family wants, as Qwen's patches). `input_ids` is [1, tokens].
+    scope: whose request it is; what was computed for one scope is never reused for another.
     """
 
     inputs: Mapping[str, torch.Tensor]
     counts: PromptCounts = field(default_factory=PromptCounts)
+    scope: str = ""
 
     @property
     def num_tokens(self) -> int:

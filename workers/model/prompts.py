@@ -51,12 +51,17 @@ class Prompter:
         self._special_ids = special_ids(processor.tokenizer)
 
     def prepare(
-        self, messages: Sequence[Message], media: Sequence[Decoded], *, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Message],
+        media: Sequence[Decoded],
+        *,
+        add_generation_prompt: bool = True,
+        scope: str = "",
     ) -> Prepared:
         """The tensors of one request, with batch size 1.
 
         messages: content is text or parts, a medium's part being {"type": "image" | "video" | "audio"}.
-        media: what these parts stand for, in their order.
+        media: what these parts stand for, in their order. scope: see `Prepared`.
         Errors: BadRequest or BadMedia, with the part's place in the conversation.
         """
         conversation = _with_media(messages, media, self.needs)
@@ -71,7 +76,7 @@ class Prompter:
         inputs = {
             name: self._cast(value) for name, value in features.items() if isinstance(value, torch.Tensor)
         }
-        return Prepared(inputs, self._count(inputs["input_ids"], media))
+        return Prepared(inputs, self._count(inputs["input_ids"], media), scope)
 
     def detokenizer(self) -> Detokenizer:
         """A fresh one, for one answer."""

@@ -50,6 +50,7 @@ class TorchSlotModel:
         self.max_context_tokens = max_context_tokens
         self.eos_ids = _eos_ids(model) if eos_ids is None else eos_ids
         self.runs_ahead = model.device.type == "cuda"
+        self.can_park = True
         with torch.inference_mode():
             self._rows = Rows(model, num_slots, max_context_tokens, self.eos_ids)
         self._prefiller = Prefiller(model, self._rows, prefill_token_budget)

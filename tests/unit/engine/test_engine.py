@@ -1,12 +1,26 @@
 """What the engine promises, on a scripted model, reading each step at once and one step late."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
-from workers.engine.protocol import Broken, EngineEvent, Finished, Progress, Sampling, Sequence
+from workers.engine.protocol import (
+    Broken,
+    EngineEvent,
+    Finished,
+    Logprobs,
+    Pending,
+    Progress,
+    RowResult,
+    Sampling,
+    Sequence,
+    Token,
+)
 from workers.engine.scripted import SCRIPTED_EOS, ScriptedModel, ScriptedPrompt
 
 CHAT, BULK = 0, 1
@@ -372,6 +386,62 @@ def test_running_sequences_stay_within_the_kv_budget() -> None:
 
     assert engine.num_running == 2
     assert ends(run_to_end(engine)) == dict.fromkeys(range(6), "stop")
+
+
+def test_a_step_takes_in_no_more_prepared_bytes_than_its_budget() -> None:
+    model = ScriptedModel(8)
+    engine = Engine(model, EngineConfig(prefill_group=1, max_prefill_bytes=100))
+    for number in range(4):
+        big = sequence(number)
+        assert isinstance(big.prompt, ScriptedPrompt)
+        big.prompt = replace(big.prompt, num_bytes=60 if number else 300)
+        engine.submit(big)
+
+    run_to_end(engine)
+
+    assert [len(plan.prefill) for plan in model.plans if plan.prefill] == [1, 1, 1, 1]
+
+
+def test_a_constrained_row_draws_only_after_its_last_token_was_read(runs_ahead: bool) -> None:
+    model = ScriptedModel(2, runs_ahead=runs_ahead)
+    free, bound = sequence(0, answer=9), sequence(1, answer=9, constraint=object())
+
+    events = run_to_end(Engine(model, EAGER), free, bound)
+
+    assert ends(events) == {0: "stop", 1: "stop"}
+    assert [run.tokens for run in (free, bound)] == [script(free), script(bound)]
+    together = [1 in plan.decode for plan in model.plans if 0 in plan.decode]
+    in_a_row = sum(one and other for one, other in itertools.pairwise(together))
+    assert in_a_row == (0 if runs_ahead else len(together) - 1)
+
+
+def test_a_model_that_cannot_park_keeps_its_rows_where_they_are(runs_ahead: bool) -> None:
+    model = ScriptedModel(1, runs_ahead=runs_ahead)
+    model.can_park = False
+    engine = Engine(model, EAGER)
+    engine.submit(sequence(0))
+    engine.step()
+
+    run_to_end(engine, sequence(1, priority=CHAT))
+
+    assert not any(plan.park for plan in model.plans)
+
+
+def test_logprobs_and_cached_tokens_reach_the_desk() -> None:
+    class Telling(ScriptedModel):
+        def collect(self, pending: Pending) -> list[RowResult]:
+            return [
+                replace(result, logprobs=Logprobs(-0.5), num_cached_tokens=7)
+                if isinstance(result, Token)
+                else result
+                for result in super().collect(pending)
+            ]
+
+    asked = sequence(0, answer=2)
+    events = run_to_end(Engine(Telling(1), EAGER), asked)
+
+    assert asked.num_cached_tokens == 7
+    assert [event.logprobs for event in events if isinstance(event, Progress)] == [(Logprobs(-0.5),)] * 3
 
 
 def test_a_sequence_number_that_is_running_is_refused() -> None:
