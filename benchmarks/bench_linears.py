@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from workers.model.hqq_linear import HqqLinear, Scheme
+from workers.model.hqq_linear import HqqLinear
+from workers.model.hqq_weight import Scheme
 from workers.model.packed import PackedLinear
 
 SECONDS_EACH = 0.3

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from service.contract.media import MediaNeeds
 from service.errors import ConfigurationError
 from service.settings import Settings
 from workers.model.checkpoints import Checkpoint, damaged_weights, find_checkpoint
-from workers.model.hqq_linear import BITS
+from workers.model.hqq_weight import BITS
 from workers.model.packed import KernelChoice, choose_linears
 from workers.model.processors import load_processor, processor_backend
 from workers.model.prompts import Prompter
@@ -34,6 +35,9 @@ from workers.model.templates import load_template
 log = logging.getLogger(__name__)
 
 SMALL_PARAMETERS = 10_000_000
+
+# A machine that computes more slowly than this is taken for one that hangs.
+_SLOWEST_OPERATIONS_PER_SECOND = defaultdict(lambda: 1e12, cpu=1e10)
 
 # Of a family whose positions have no limit of their own.
 _UNKNOWN_CONTEXT = 1 << 17
@@ -94,6 +98,11 @@ class Loaded:
         return int(getattr(text, "max_position_embeddings", None) or _UNKNOWN_CONTEXT)
 
     @property
+    def slowest_seconds_per_token(self) -> float:
+        """What a prompt token may cost on the weakest machine that we would call alive, two operations a weight."""
+        return 2 * _num_weights(self.model) / _SLOWEST_OPERATIONS_PER_SECOND[self.model.device.type]
+
+    @property
     def description(self) -> str:
         """One line for a log: precision, quantization, kernel, time."""
         facts = self.provenance
@@ -136,6 +145,14 @@ def load(options: LoadOptions) -> Loaded:
     }
     _log_loaded(model, linears, provenance, seconds)
     return Loaded(model, prompter, checkpoint.revision, seconds, provenance)
+
+
+def _num_weights(model: PreTrainedModel) -> int:
+    """Numbers that a token meets on its way, quantized layers counted by what they stand for."""
+    sizes = [
+        (getattr(module, "in_features", 0), getattr(module, "out_features", 0)) for module in model.modules()
+    ]
+    return max(int(model.num_parameters()), sum(int(rows) * int(columns) for rows, columns in sizes))
 
 
 def _use_cores(model: PreTrainedModel, wanted: int | None) -> None:

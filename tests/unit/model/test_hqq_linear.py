@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from workers.model.hqq_linear import HqqLinear, Scheme, fitting_scheme
+from workers.model.hqq_linear import HqqLinear
+from workers.model.hqq_weight import Scheme, fitting_scheme
 
 # Measured 0.0052, 0.0854, 0.182 and 0.429 on normal weights in groups of 64; rounding alone gives 0.0052, 0.0892,
 # 0.190 and 0.444, and a broken packing more than 1.

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from workers.model import packed
-from workers.model.hqq_linear import HqqLinear, Scheme
+from workers.model.hqq_linear import HqqLinear
+from workers.model.hqq_weight import Scheme
 from workers.model.packed import PackedLinear, choose_linears
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
