@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     poll_seconds: float = 1.0
     reap_seconds: float = 5.0
     drain_seconds: float = 25.0
+    # An engine that has work and makes no progress for so long ends its process, to be started again; 0: never.
+    watchdog_seconds: float = Field(default=120.0, ge=0)
     flush_jobs: int = 64
     flush_seconds: float = 0.2
 

@@ -17,6 +17,7 @@ from workers.desk.publisher import Publisher
 from workers.desk.recorder import Recorder
 from workers.desk.seats import Seats
 from workers.desk.stepper import Stepper
+from workers.desk.watchdog import Pulse, Watchdog
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.media.limits import MediaLimits
@@ -131,13 +132,17 @@ class Device:
         publisher = Publisher(self._parts.streams)
         seats = Seats()
         recorder = Recorder(self._parts, publisher, seats)
+        engine = Engine(model, config)
+        pulse = Pulse(engine, settings.model_name, loaded.slowest_seconds_per_token)
         stepper = Stepper(
-            Engine(model, config),
+            engine,
             publisher,
             provenance=loaded.provenance,
             on_outcome=lambda seat, outcome: desk.settle(seat, outcome),
             on_crash=self._crashed,
+            pulse=pulse,
         )
+        watchdog = Watchdog([pulse], settings.watchdog_seconds, self._crashed)
         desk = Desk(
             self._parts,
             models=(settings.model_name,),
@@ -147,7 +152,7 @@ class Device:
             recorder=recorder,
             seats=seats,
         )
-        for room in (publisher, recorder, stepper):
+        for room in (publisher, recorder, stepper, watchdog):
             room.start()
             self._closers.append(room.close)
         if self._stopping.is_set():
@@ -165,10 +170,10 @@ class Device:
             self._presence.set_model_state("ready")
             self._desk.change_owner(self._presence.worker_id)
 
-    def _crashed(self) -> None:
+    def _crashed(self, sentence: str) -> None:
         """Every job in hand is a suspect now, and only a fresh process can go on."""
-        self._presence.crash("the engine stopped")
-        self._exit("The engine stopped; its log says why.", EXIT_CRASHED)
+        self._presence.crash(sentence)
+        self._exit(sentence, EXIT_CRASHED)
 
     def _exit(self, sentence: str, code: int) -> None:
         """End the process here and now: Celery's warm shutdown would wait for what cannot go on."""

@@ -13,6 +13,7 @@ from service.contract.streams import Delta
 from service.errors import ContextTooLong, ModelFailed, OutOfMemory, SluiceError
 from workers.desk.publisher import Publisher
 from workers.desk.seats import Seat
+from workers.desk.watchdog import Pulse
 from workers.engine.engine import Engine
 from workers.engine.protocol import Broken, EngineEvent, Finished, Progress, Sequence
 
@@ -34,9 +35,11 @@ class Stepper:
         publisher: Publisher,
         provenance: dict[str, Any],
         on_outcome: Callable[[Seat, Outcome], None],
-        on_crash: Callable[[], None],
+        on_crash: Callable[[str], None],
+        pulse: Pulse | None = None,
     ) -> None:
         self._engine = engine
+        self._pulse = pulse or Pulse(engine, "the model")
         self._publisher = publisher
         self._provenance = provenance
         self._on_outcome = on_outcome
@@ -79,7 +82,7 @@ class Stepper:
             # What a bad row may do is caught inside the model. This is a bug or a broken device: every job in hand
             # is a suspect now, and only a fresh process can go on.
             log.critical("the engine stopped", exc_info=True)
-            self._on_crash()
+            self._on_crash("The engine stopped; its log says why.")
 
     def _turn(self) -> None:
         self._take_inbox()
@@ -87,7 +90,10 @@ class Stepper:
             self._wake.wait(IDLE_SECONDS)
             self._wake.clear()
             return
-        for event in self._engine.step():
+        self._pulse.begin()
+        events = self._engine.step()
+        self._pulse.end(moved=bool(events))
+        for event in events:
             self._absorb(event)
 
     def _take_inbox(self) -> None:

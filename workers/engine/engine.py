@@ -65,6 +65,7 @@ class Engine:
         self._events: list[EngineEvent] = []
         self._step = 0
         self._num_arrived = 0
+        self._plan = StepPlan()
 
     @property
     def has_work(self) -> bool:
@@ -85,6 +86,11 @@ class Engine:
     def num_waiting(self) -> int:
         """Sequences without a slot: new ones and parked ones."""
         return len(self._inbox) + self._scheduler.num_waiting
+
+    @property
+    def plan(self) -> StepPlan:
+        """The step that was launched last, or that is being launched; for those who ask what keeps us."""
+        return self._plan
 
     def submit(self, sequence: Sequence) -> None:
         """Hand a sequence over. One that can never run comes back as `Broken` from the next step."""
@@ -198,6 +204,7 @@ class Engine:
             prefill=tuple(draft.prefill),
             decode=tuple(draft.decode),
         )
+        self._plan = plan
         if plan == StepPlan():
             return None
         return _Flight(self._model.launch(plan), drawing=dict(self._held), parking=parking)

@@ -91,7 +91,7 @@ def test_an_exception_that_no_row_can_be_blamed_for_ends_the_engine_and_is_told_
         Publisher(heard),
         {},
         on_outcome=lambda seat, outcome: outcomes.append(outcome),
-        on_crash=crashed.set,
+        on_crash=lambda sentence: crashed.set(),
     )
     stepper.start()
 
