@@ -6,18 +6,10 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from workers.model.draws import Draw
 from workers.model.rows import Rows
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Draw:
-    """What physical rows [start, start + len(tokens)) drew. finite: whether each row's numbers were."""
-
-    start: int
-    tokens: torch.Tensor
-    finite: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +62,6 @@ def _forward(model: PreTrainedModel, rows: Rows, start: int, stop: int) -> Draw:
         return_dict=True,
         **extras,
     )
-    tokens, finite = rows.sampler.draw(output.logits[:, -1], start)
-    rows.advance(start, stop, tokens)
-    return Draw(start, tokens, finite)
+    draw = rows.sampler.draw(output.logits[:, -1], start)
+    rows.advance(start, stop, draw.tokens)
+    return draw

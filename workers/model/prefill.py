@@ -6,9 +6,11 @@ from transformers import PreTrainedModel
 
 from workers.engine.protocol import Prefill
 from workers.model import groups, hooks
-from workers.model.decode import Breakage, Draw, failure_code
+from workers.model.decode import Breakage, failure_code
+from workers.model.draws import Draw
 from workers.model.prepared import Prepared
 from workers.model.rows import Rows
+from workers.model.sampler import RowState
 
 
 class Prefiller:
@@ -50,13 +52,11 @@ class Prefiller:
         prefilled = hooks.prefill(self._model, groups.collate(prompts, self._pad_id, self._model.device))
         for offset, (prefill, prompt) in enumerate(zip(group, prompts, strict=True)):
             rows.load(first_row + offset, prefilled, offset, prompt.num_tokens)
-            rows.sampler.load(first_row + offset, prefill.sampling, drawn=0)
-        tokens, finite = rows.sampler.draw(prefilled.logits, first_row)
-        rows.tokens[first_row : first_row + len(group), 0] = tokens
-        return [
-            (prefill, Draw(first_row + offset, tokens[offset : offset + 1], finite[offset : offset + 1]))
-            for offset, prefill in enumerate(group)
-        ]
+            state = RowState.at_start(prefill.sampling, prompt.inputs["input_ids"], prefilled.logits)
+            rows.sampler.load(first_row + offset, state)
+        draw = rows.sampler.draw(prefilled.logits, first_row)
+        rows.tokens[first_row : first_row + len(group), 0] = draw.tokens
+        return [(prefill, draw.of(offset)) for offset, prefill in enumerate(group)]
 
 
 def _prepared(prefill: Prefill) -> Prepared:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from workers.engine.protocol import Sampling
 from workers.model.hooks import Prefilled
 from workers.model.masks import Masks, SlotMasks
-from workers.model.sampler import RowSampler
+from workers.model.sampler import RowSampler, RowState
 from workers.model.slot_layers import LayerState
 from workers.model.slots import SlotCache
 
@@ -25,8 +24,7 @@ class ParkedRow:
     token: torch.Tensor
     next_position: torch.Tensor
     cross_mask: torch.Tensor | None
-    sampling: Sampling
-    drawn: int
+    drawing: RowState
 
     @property
     def num_tokens(self) -> int:
@@ -36,7 +34,8 @@ class ParkedRow:
     @property
     def num_bytes(self) -> int:
         """Memory of its copies."""
-        return sum(part.numel() * part.element_size() for state in self.states for part in state)
+        held = sum(part.numel() * part.element_size() for state in self.states for part in state)
+        return held + self.drawing.num_bytes
 
 
 class Rows:
@@ -89,15 +88,13 @@ class Rows:
     def export(self, row: int) -> ParkedRow:
         """Copy a row out of its slot."""
         assert self._positions is not None
-        sampling, drawn = self.sampler.settings(row)
         return ParkedRow(
             length=self.lengths[row],
             states=self.cache.export(row, self.lengths[row]),
             token=self.tokens[row].clone(),
             next_position=self._positions[..., row, :].clone(),
             cross_mask=None if self._cross_mask is None else self._cross_mask[row].clone(),
-            sampling=sampling,
-            drawn=drawn,
+            drawing=self.sampler.export(row),
         )
 
     def restore(self, row: int, parked: ParkedRow) -> None:
@@ -106,7 +103,7 @@ class Rows:
         self.cache.restore(row, parked.states)
         self._set(row, parked.length, parked.next_position, parked.cross_mask)
         self.tokens[row] = parked.token
-        self.sampler.load(row, parked.sampling, parked.drawn)
+        self.sampler.load(row, parked.drawing)
 
     def aim(self, start: int, stop: int) -> tuple[torch.Tensor, Masks, dict[str, torch.Tensor]]:
         """Point the cache at rows [start, stop) for one more token each.

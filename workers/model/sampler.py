@@ -1,21 +1,42 @@
-"""Drawing tokens for many rows at once; what one row draws never depends on the others.
+"""Drawing the next token of many rows at once: what each row wishes, and the few operations that serve all of them.
 
-Noise is a hash of (seed, how many tokens the row has drawn, token id), turned into Gumbel noise: the token with the
-largest noisy logit is a draw from the softmax. Nothing is cut off that the request did not ask to cut off: the 256
-best candidates are used only for rows whose top_k or top_p provably ends among them; the others are sorted whole.
+The order is: penalties, logit_bias, what would end an answer too early, the grammar, temperature, top_k, top_p, min_p.
 """
 
-import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from workers.engine.protocol import Sampling
+from workers.model import logprobs, penalties
+from workers.model.draw_plan import DrawBatch, DrawPlan, Planner, Wish
+from workers.model.drawing import ints_of, reals_of
+from workers.model.draws import Draw
+from workers.model.penalties import Penalties
 
-NUM_CANDIDATES = 256
-# Colder than this, logits would leave float32.
-_COLDEST = 1e-4
-_WORD = 0xFFFFFFFF
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowState:
+    """What a row's next draw depends on besides its logits.
+
+    drawn: tokens that it has drawn. counts: [2, vocabulary] of its answer and of its prompt, if it penalises them.
+    """
+
+    sampling: Sampling
+    drawn: int = 0
+    counts: torch.Tensor | None = None
+
+    @classmethod
+    def at_start(cls, sampling: Sampling, prompt_ids: torch.Tensor, logits: torch.Tensor) -> "RowState":
+        """A row that has drawn nothing. prompt_ids: [1, tokens]; logits: [..., vocabulary], for its shape."""
+        counts = penalties.counts_at_start(sampling, prompt_ids, logits.shape[-1], logits.device)
+        return cls(sampling, counts=counts)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of its counts."""
+        return 0 if self.counts is None else self.counts.numel() * self.counts.element_size()
 
 
 class RowSampler:
@@ -24,140 +45,83 @@ class RowSampler:
     def __init__(self, num_slots: int, eos_ids: frozenset[int], device: torch.device) -> None:
         self._eos_ids = eos_ids
         self._settings = [Sampling()] * num_slots
-        self._drawn = [0] * num_slots
-        self._chosen: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+        self._drawn = np.zeros(num_slots, dtype=np.int64)
         # Columns: temperature, top_p, min_p.
         self._reals = torch.zeros(num_slots, 3, dtype=torch.float32, device=device)
         # Columns: two words of the seed, tokens drawn so far, top_k.
         self._ints = torch.zeros(num_slots, 4, dtype=torch.long, device=device)
+        self._penalties = Penalties(num_slots, device)
+        self._planner = Planner(self._penalties, device)
+        self._plans: dict[tuple[int, int], DrawPlan] = {}
 
-    def load(self, row: int, sampling: Sampling, drawn: int) -> None:
-        """Set a row's wishes. drawn: tokens that it has already drawn."""
+    def load(self, row: int, state: RowState) -> None:
+        """Set what a row wishes and where it stands."""
+        sampling = state.sampling
         self._settings[row] = sampling
-        self._drawn[row] = drawn
-        self._chosen.clear()
+        self._drawn[row] = state.drawn
+        self._plans.clear()
         if sampling.temperature > 0:
-            first, second = _seed_words(sampling.seed)
-            reals = (max(sampling.temperature, _COLDEST), sampling.top_p, sampling.min_p)
-            self._reals[row] = torch.tensor(reals, dtype=torch.float32)
-            self._ints[row] = torch.tensor((first, second, drawn, sampling.top_k))
+            self._reals[row] = torch.tensor(reals_of(sampling), dtype=torch.float32)
+            self._ints[row] = torch.tensor(ints_of(sampling, state.drawn))
+        if state.counts is not None:
+            self._penalties.load(row, sampling, state.counts)
+
+    def export(self, row: int) -> RowState:
+        """A row's wishes and where it stands, copied."""
+        state = self._state(row)
+        counts = None if state.counts is None else state.counts.clone()
+        return RowState(state.sampling, state.drawn, counts)
 
     def move(self, source: int, target: int) -> None:
-        """Copy one row's settings onto another row."""
-        self.load(target, self._settings[source], self._drawn[source])
+        """Copy one row's state onto another row."""
+        self.load(target, self._state(source))
 
-    def settings(self, row: int) -> tuple[Sampling, int]:
-        """A row's wishes and the number of tokens that it has drawn."""
-        return self._settings[row], self._drawn[row]
-
-    def draw(self, logits: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw one token for each of the rows [start, start + len(logits)).
-
-        logits: [rows, vocabulary]. Returns tokens [rows] and whether each row's numbers were finite [rows].
-        """
-        rows = range(start, start + len(logits))
-        logits = self._without_early_stops(logits, rows)
+    def draw(self, logits: torch.Tensor, start: int) -> Draw:
+        """Draw one token for each of the rows [start, start + len(logits)). logits: [rows, vocabulary]."""
+        stop = start + len(logits)
+        plan = self._plan(start, stop, logits.shape[-1])
         best, tokens = logits.max(dim=-1)
-        free, narrowed = self._drawing_rows(rows)
-        for chosen, draw in ((free, _draw_free), (narrowed, _draw_narrowed)):
-            if chosen:
-                local = torch.tensor([row - start for row in chosen], device=logits.device)
-                here = local + start
-                tokens[local] = draw(logits[local].float(), self._reals[here], self._ints[here])
-        if free or narrowed:
-            self._ints[start : rows.stop, 2] += 1
-        for row in rows:
-            self._drawn[row] += 1
-        return tokens, best.isfinite()
+        finite = best.isfinite()
+        for batch in plan.batches:
+            self._draw_batch(batch, logits, tokens, finite)
+        drawn = None if plan.asked is None else logprobs.read(logits, tokens, plan.asked)
+        if plan.penalised is not None:
+            local, here = plan.penalised
+            self._penalties.note(here, tokens[local])
+        if plan.batches:
+            self._ints[start:stop, 2] += 1
+        self._drawn[start:stop] += 1
+        return Draw(start, tokens, finite, drawn, plan.constraints, plan.failed)
 
-    def _drawing_rows(self, rows: range) -> tuple[list[int], list[int]]:
-        """Rows with a temperature: those that keep the whole vocabulary (but for min_p), and the others."""
-        key = (rows.start, rows.stop)
-        if key not in self._chosen:
-            drawing = [row for row in rows if self._settings[row].temperature > 0]
-            narrowed = [row for row in drawing if _narrows(self._settings[row])]
-            self._chosen[key] = ([row for row in drawing if row not in narrowed], narrowed)
-        return self._chosen[key]
+    def _draw_batch(
+        self, batch: DrawBatch, logits: torch.Tensor, tokens: torch.Tensor, finite: torch.Tensor
+    ) -> None:
+        """Draw the tokens of some rows into `tokens` [rows of the range]."""
+        gathered = logits[batch.local].float()
+        for edit in batch.edits:
+            edit(gathered)
+        if batch.edits:
+            finite[batch.local] &= gathered.amax(dim=-1).isfinite()
+        if batch.draw is None:
+            tokens[batch.local] = gathered.argmax(dim=-1)
+        else:
+            tokens[batch.local] = batch.draw(gathered, self._reals[batch.here], self._ints[batch.here])
 
-    def _without_early_stops(self, logits: torch.Tensor, rows: range) -> torch.Tensor:
-        early = [row for row in rows if self._drawn[row] < self._settings[row].min_tokens]
-        if not early:
-            return logits
-        logits = logits.clone()
-        for row in early:
-            banned = sorted(self._eos_ids | self._settings[row].stop_ids)
-            logits[row - rows.start, banned] = -math.inf
-        return logits
+    def _plan(self, start: int, stop: int, vocabulary: int) -> DrawPlan:
+        plan = self._plans.get((start, stop))
+        if plan is None or any(not self._banned(start + offset) for offset in plan.early):
+            wishes = [Wish(row - start, self._settings[row], self._banned(row)) for row in range(start, stop)]
+            plan = self._plans[start, stop] = self._planner.plan(start, wishes, vocabulary)
+        return plan
 
+    def _banned(self, row: int) -> tuple[int, ...]:
+        """Tokens that would end a row's answer before its min_tokens."""
+        sampling = self._settings[row]
+        if self._drawn[row] >= sampling.min_tokens:
+            return ()
+        return tuple(sorted(self._eos_ids | sampling.stop_ids))
 
-def _narrows(sampling: Sampling) -> bool:
-    return sampling.top_k > 0 or sampling.top_p < 1
-
-
-def _draw_free(logits: torch.Tensor, reals: torch.Tensor, ints: torch.Tensor) -> torch.Tensor:
-    """Draw from the whole vocabulary, or from what min_p leaves of it."""
-    scaled = logits / reals[:, :1]
-    weakest = scaled.max(dim=-1, keepdim=True).values + reals[:, 2:].log()
-    ids = torch.arange(logits.shape[1], device=logits.device)[None]
-    noisy = (scaled + gumbel(ints, ids)).masked_fill_(scaled < weakest, -math.inf)
-    return noisy.argmax(dim=-1)
-
-
-def _draw_narrowed(logits: torch.Tensor, reals: torch.Tensor, ints: torch.Tensor) -> torch.Tensor:
-    """Draw from what top_k, then top_p, then min_p leave."""
-    scaled = logits / reals[:, :1]
-    if logits.is_cuda or logits.shape[1] <= NUM_CANDIDATES:
-        # On a GPU a whole sort costs less than asking whether it could have been avoided.
-        return _draw_sorted(scaled, logits.shape[1], reals, ints)[0]
-    tokens, covered = _draw_sorted(scaled, NUM_CANDIDATES, reals, ints)
-    if not bool(covered.all()):
-        rest = ~covered
-        tokens[rest] = _draw_sorted(scaled[rest], logits.shape[1], reals[rest], ints[rest])[0]
-    return tokens
-
-
-def _draw_sorted(
-    scaled: torch.Tensor, num_candidates: int, reals: torch.Tensor, ints: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw among the best candidates. Also returns whether nothing beyond them could have been kept."""
-    best, ids = scaled.topk(num_candidates, dim=-1)
-    top_p, min_p, top_k = reals[:, 1:2], reals[:, 2:3], ints[:, 3:4]
-    has_top_k = top_k > 0
-    ranked = torch.arange(num_candidates, device=scaled.device)[None]
-    within_k = (ranked < top_k) | ~has_top_k
-    among_k = best.masked_fill(~within_k, -math.inf).logsumexp(dim=-1, keepdim=True)
-    total = torch.where(has_top_k, among_k, scaled.logsumexp(dim=-1, keepdim=True))
-    shares = (best - total).exp()
-    reached = shares.cumsum(dim=-1)
-    kept = within_k & (reached - shares < top_p) & (shares >= min_p * shares[:, :1])
-    kept[:, 0] = True
-    noisy = (best + gumbel(ints, ids)).masked_fill_(~kept, -math.inf)
-    covered = (has_top_k & (top_k <= num_candidates)) | (reached[:, -1:] >= top_p)
-    return ids.gather(1, noisy.argmax(dim=-1, keepdim=True))[:, 0], covered[:, 0]
-
-
-def gumbel(ints: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Noise of each row and token id: [rows, ids]. ints: [rows, at least 3], seed words and draw number."""
-    draw = ints[:, 2:3]
-    first = _mix(ints[:, 0:1] ^ _mix((draw * 0x9E3779B1) & _WORD))
-    second = _mix(ints[:, 1:2] + draw)
-    word = _mix(_mix((ids * 0x85EBCA77 + first) & _WORD) ^ second)
-    uniform = (word.double() + 0.5) / 2.0**32
-    return -torch.log(-torch.log(uniform))
-
-
-def _mix(word: torch.Tensor) -> torch.Tensor:
-    """Scramble 32-bit words held in int64; a bijection (constants: C. Wellons, 'lowbias32')."""
-    word = word & _WORD
-    word = ((word ^ (word >> 16)) * 0x7FEB352D) & _WORD
-    word = ((word ^ (word >> 15)) * 0x846CA68B) & _WORD
-    return word ^ (word >> 16)
-
-
-def _seed_words(seed: int) -> Sequence[int]:
-    """Spread any integer over two 32-bit words (the finalizer of splitmix64)."""
-    word = (seed + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    word ^= word >> 31
-    return word & _WORD, word >> 32
+    def _state(self, row: int) -> RowState:
+        sampling = self._settings[row]
+        counts = self._penalties.counts(row) if penalties.are_wanted(sampling) else None
+        return RowState(sampling, int(self._drawn[row]), counts)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel
 
-from workers.engine.protocol import Parked, Pending, Prefill, RowFailed, RowResult, StepPlan, Token
+from workers.engine.protocol import Parked, Pending, Prefill, RowFailed, RowResult, StepPlan
 from workers.model import hooks
-from workers.model.decode import Breakage, Draw, decode
+from workers.model.decode import Breakage, decode
+from workers.model.draws import Draw
 from workers.model.prefill import Prefiller
 from workers.model.rows import ParkedRow, Rows
 
@@ -16,15 +17,14 @@ _MESSAGES = {
     "out_of_memory": "This request does not fit the device, even alone.",
     "model_failed": "The model failed on this request.",
 }
-_NOT_FINITE = "The model gave numbers that are not finite on this request."
 
 
 @dataclass(slots=True, eq=False)
 class TorchPending:
-    """A launched step. drawn: the engine's rows, with their tokens and finiteness on their way to the host."""
+    """A launched step. drawn: the engine's rows, with what they drew on its way to the host."""
 
     results: list[RowResult] = field(default_factory=list)
-    drawn: list[tuple[tuple[int, ...], torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    drawn: list[tuple[tuple[int, ...], Draw]] = field(default_factory=list)
     done: torch.cuda.Event | None = None
 
 
@@ -80,11 +80,8 @@ class TorchSlotModel:
         if pending.done is not None:
             pending.done.synchronize()
         results = list(pending.results)
-        for rows, tokens, finite in pending.drawn:
-            for row, token, is_finite in zip(rows, tokens.tolist(), finite.tolist(), strict=True):
-                results.append(
-                    Token(row, token) if is_finite else RowFailed(row, "model_failed", _NOT_FINITE)
-                )
+        for rows, draw in pending.drawn:
+            results += draw.results(rows)
         return results
 
     def _free(self, rows: Sequence[int]) -> None:
@@ -111,7 +108,7 @@ class TorchSlotModel:
         for prefill, outcome in self._prefiller.fill(prefills, len(self._order)):
             if isinstance(outcome, Draw):
                 self._take(prefill.row)
-                pending.drawn.append(((prefill.row,), outcome.tokens, outcome.finite))
+                pending.drawn.append(((prefill.row,), outcome))
             else:
                 pending.results.append(_broken(prefill.row, outcome))
 
@@ -121,7 +118,7 @@ class TorchSlotModel:
         for outcome in decode(self._model, self._rows, 0, len(rows)):
             if isinstance(outcome, Draw):
                 drawn = tuple(self._order[outcome.start : outcome.start + len(outcome.tokens)])
-                pending.drawn.append((drawn, outcome.tokens, outcome.finite))
+                pending.drawn.append((drawn, outcome))
             else:
                 pending.results.append(_broken(self._order[outcome.row], outcome))
 
@@ -159,7 +156,7 @@ class TorchSlotModel:
         """Queue the copies now: asked for later, they would wait for the step after this one."""
         if not self.runs_ahead or not pending.drawn:
             return
-        pending.drawn = [(rows, _to_host(tokens), _to_host(finite)) for rows, tokens, finite in pending.drawn]
+        pending.drawn = [(rows, draw.moved(_to_host)) for rows, draw in pending.drawn]
         pending.done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         pending.done.record()
 

@@ -6,23 +6,24 @@ import pytest
 import torch
 
 from workers.engine.protocol import Sampling
-from workers.model import sampler as sampler_module
-from workers.model.sampler import RowSampler
+from workers.model import drawing
+from workers.model.sampler import RowSampler, RowState
 
 CPU = torch.device("cpu")
+NO_PROMPT = torch.empty(1, 0, dtype=torch.long)
 
 
-def rows_of(*wishes: Sampling, eos_ids: frozenset[int] = frozenset()) -> RowSampler:
+def rows_of(*wishes: Sampling, eos_ids: frozenset[int] = frozenset(), vocabulary: int = 0) -> RowSampler:
     rows = RowSampler(len(wishes), eos_ids, CPU)
     for row, sampling in enumerate(wishes):
-        rows.load(row, sampling, drawn=0)
+        rows.load(row, RowState.at_start(sampling, NO_PROMPT, torch.empty(vocabulary)))
     return rows
 
 
 def draw_many(logits: torch.Tensor, count: int, **sampling: float) -> torch.Tensor:
     """`count` draws from one row of logits, each with its own seed; as shares of the vocabulary."""
     rows = rows_of(*(Sampling(seed=seed, **sampling) for seed in range(count)))  # type: ignore[arg-type]
-    tokens, _ = rows.draw(logits.expand(count, -1), 0)
+    tokens = rows.draw(logits.expand(count, -1), 0).tokens
     return torch.bincount(tokens, minlength=logits.shape[-1]) / count
 
 
@@ -34,7 +35,7 @@ def logits() -> torch.Tensor:
 def test_temperature_zero_takes_the_largest_logit() -> None:
     logits = torch.randn(5, 100)
 
-    tokens, _ = rows_of(*[Sampling()] * 5).draw(logits, 0)
+    tokens = rows_of(*[Sampling()] * 5).draw(logits, 0).tokens
 
     assert torch.equal(tokens, logits.argmax(-1))
 
@@ -83,7 +84,7 @@ def test_a_flat_distribution_is_not_cut_at_the_candidates() -> None:
 
     shares = draw_many(logits, 3_000, temperature=1.0, top_p=0.9)
 
-    assert int((shares > 0).sum()) > 3 * sampler_module.NUM_CANDIDATES
+    assert int((shares > 0).sum()) > 3 * drawing.NUM_CANDIDATES
 
 
 def test_looking_at_candidates_first_changes_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,9 +92,9 @@ def test_looking_at_candidates_first_changes_no_draw(monkeypatch: pytest.MonkeyP
     wishes = [
         Sampling(temperature=1.0, top_p=0.5 + 0.0125 * row, top_k=row % 3 * 20, seed=row) for row in range(40)
     ]
-    quick, _ = rows_of(*wishes).draw(logits, 0)
-    monkeypatch.setattr(sampler_module, "NUM_CANDIDATES", 1_500)
-    whole, _ = rows_of(*wishes).draw(logits, 0)
+    quick = rows_of(*wishes).draw(logits, 0).tokens
+    monkeypatch.setattr(drawing, "NUM_CANDIDATES", 1_500)
+    whole = rows_of(*wishes).draw(logits, 0).tokens
 
     assert torch.equal(quick, whole)
 
@@ -105,11 +106,11 @@ def test_a_draw_does_not_depend_on_the_other_rows() -> None:
         for row in range(6)
     ]
     batched = rows_of(*wishes)
-    together = torch.stack([batched.draw(logits, 0)[0] for _ in range(5)])
+    together = torch.stack([batched.draw(logits, 0).tokens for _ in range(5)])
 
     for row, sampling in enumerate(wishes):
         single = rows_of(sampling)
-        alone = torch.stack([single.draw(logits[row : row + 1], 0)[0] for _ in range(5)])
+        alone = torch.stack([single.draw(logits[row : row + 1], 0).tokens for _ in range(5)])
         assert torch.equal(alone[:, 0], together[:, row])
 
 
@@ -124,22 +125,22 @@ def test_a_moved_row_keeps_its_sequence_of_draws() -> None:
         moved.draw(logits.expand(3, -1), 0)
     moved.move(2, 0)
 
-    assert torch.equal(still.draw(logits, 0)[0], moved.draw(logits, 0)[0])
+    assert torch.equal(still.draw(logits, 0).tokens, moved.draw(logits, 0).tokens)
 
 
 def test_seeds_of_any_size_differ() -> None:
     logits = torch.zeros(6, 5_000)
     seeds = [0, 1, -1, 2**32, 2**63, 2**64 - 2]
 
-    tokens, _ = rows_of(*(Sampling(temperature=1.0, seed=seed) for seed in seeds)).draw(logits, 0)
+    tokens = rows_of(*(Sampling(temperature=1.0, seed=seed) for seed in seeds)).draw(logits, 0).tokens
 
     assert len(set(tokens.tolist())) == len(seeds)
 
 
 def test_successive_draws_are_independent() -> None:
     rows = rows_of(*(Sampling(temperature=1.0, seed=seed) for seed in range(4_000)))
-    first, _ = rows.draw(torch.zeros(4_000, 4), 0)
-    second, _ = rows.draw(torch.zeros(4_000, 4), 0)
+    first = rows.draw(torch.zeros(4_000, 4), 0).tokens
+    second = rows.draw(torch.zeros(4_000, 4), 0).tokens
 
     pairs = torch.bincount(first * 4 + second, minlength=16) / 4_000
     assert bool(((pairs - 1 / 16).abs() < 0.02).all())
@@ -151,7 +152,7 @@ def test_an_answer_does_not_stop_before_min_tokens() -> None:
     wish = Sampling(min_tokens=2, stop_ids=frozenset({4}))
     rows = rows_of(wish, eos_ids=frozenset({3}))
 
-    assert [int(rows.draw(logits, 0)[0]) for _ in range(3)] == [5, 5, 3]
+    assert [int(rows.draw(logits, 0).tokens) for _ in range(3)] == [5, 5, 3]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -159,7 +160,7 @@ def test_rows_whose_numbers_are_not_finite_are_named(bad: float) -> None:
     logits = torch.randn(3, 50)
     logits[1, 7] = bad
 
-    _, finite = rows_of(*[Sampling()] * 3).draw(logits, 0)
+    finite = rows_of(*[Sampling()] * 3).draw(logits, 0).finite
 
     assert finite.tolist() == [True, False, True]
 
@@ -168,7 +169,7 @@ def test_tokens_that_the_model_rules_out_are_no_failure() -> None:
     logits = torch.randn(1, 50)
     logits[0, :25] = -math.inf
 
-    tokens, finite = rows_of(Sampling(temperature=1.0)).draw(logits, 0)
+    drawn = rows_of(Sampling(temperature=1.0)).draw(logits, 0)
 
-    assert finite.tolist() == [True]
-    assert int(tokens) >= 25
+    assert drawn.finite.tolist() == [True]
+    assert int(drawn.tokens) >= 25
