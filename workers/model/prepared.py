@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from workers.model.content import Content
+
 
 @dataclass(frozen=True, slots=True)
 class PromptCounts:
@@ -27,12 +29,12 @@ class Prepared:
 
     inputs: keyword arguments of the model's `generate`, each with batch size 1 (or the flat leading dimension that
     the family wants, as Qwen's patches). `input_ids` is [1, tokens].
-    scope: whose request it is; what was computed for one scope is never reused for another.
+    content: what decides its states, so that those of a prompt that begins alike can be used again; None forbids it.
     """
 
     inputs: Mapping[str, torch.Tensor]
     counts: PromptCounts = field(default_factory=PromptCounts)
-    scope: str = ""
+    content: Content | None = None
 
     @property
     def num_tokens(self) -> int:

@@ -16,6 +16,7 @@ from service.contract.media import MediaKind, MediaNeeds
 from service.errors import BadMedia, BadRequest
 from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
 from workers.model.chat_format import ChatFormat, Message
+from workers.model.content import Content, content_of, media_digest
 from workers.model.detokenize import Detokenizer, special_ids
 from workers.model.prepared import Prepared, PromptCounts
 from workers.model.processors import Processor, media_needs, placeholder_ids
@@ -61,7 +62,8 @@ class Prompter:
         """The tensors of one request, with batch size 1.
 
         messages: content is text or parts, a medium's part being {"type": "image" | "video" | "audio"}.
-        media: what these parts stand for, in their order. scope: see `Prepared`.
+        media: what these parts stand for, in their order. scope: whose they are; nothing that
+        is computed for one scope is used for another.
         Errors: BadRequest or BadMedia, with the part's place in the conversation.
         """
         conversation = _with_media(messages, media, self.needs)
@@ -76,7 +78,7 @@ class Prompter:
         inputs = {
             name: self._cast(value) for name, value in features.items() if isinstance(value, torch.Tensor)
         }
-        return Prepared(inputs, self._count(inputs["input_ids"], media), scope)
+        return Prepared(inputs, self._count(inputs["input_ids"], media), self._content(inputs, media, scope))
 
     def detokenizer(self) -> Detokenizer:
         """A fresh one, for one answer."""
@@ -101,6 +103,16 @@ class Prompter:
     def _cast(self, value: torch.Tensor) -> torch.Tensor:
         """Pixels and sound features go to the model's precision here, where it costs the device nothing."""
         return value.to(self._dtype) if value.is_floating_point() and value.ndim > 1 else value
+
+    def _content(
+        self, inputs: Mapping[str, torch.Tensor], media: Sequence[Decoded], scope: str
+    ) -> Content | None:
+        return content_of(
+            inputs["input_ids"][0].numpy(),
+            placeholders=frozenset().union(*self._placeholders.values()),
+            media=media_digest(array for medium in media for array in _named_arrays(medium)),
+            scope=scope,
+        )
 
     def _count(self, input_ids: torch.Tensor, media: Sequence[Decoded]) -> PromptCounts:
         """Tokens by modality; a family that shows a video as many images has them counted as video."""
@@ -167,6 +179,19 @@ def _array(medium: Decoded, needs: MediaNeeds, where: str) -> Any:
             if medium.rate != needs.audio_rate:
                 raise BadMedia(f"The sound must come at {needs.audio_rate} Hz.", param=where)
             return _writable(medium.samples)
+
+
+def _named_arrays(medium: Decoded) -> Iterator[tuple[str, np.ndarray]]:
+    """All that a processor gets to see of one medium."""
+    match medium:
+        case DecodedImage():
+            yield "image", medium.pixels
+        case DecodedVideo():
+            yield "video", medium.frames
+            yield "times", np.array([medium.fps, medium.total_frames, medium.seconds, *medium.frame_indices])
+        case DecodedAudio():
+            yield "audio", medium.samples
+            yield "rate", np.array([medium.rate])
 
 
 def _writable(array: np.ndarray) -> np.ndarray:
