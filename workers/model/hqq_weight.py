@@ -71,7 +71,7 @@ def quantize(weight: Tensor, scheme: Scheme, dtype: torch.dtype) -> Stored:
     """Store `weight` [out, in], on its device, for a model that computes in `dtype`."""
     size = _SOLVED_NUMBERS if weight.device.type == "cpu" else weight.numel()
     rows = max(1, size // weight.shape[1])
-    parts = [_solve(part, scheme) for part in weight.split(rows)]
+    parts = [_solve(part, scheme) for part in torch.split(weight, rows)]
     levels, scale, zero = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     number = scheme.arithmetic_dtype(dtype)
     # HQQ solves in inference mode, whose tensors must not leak into a model; copies are ordinary ones.

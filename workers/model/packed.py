@@ -1,18 +1,26 @@
-"""CPU matrix products by oneDNN on weights packed at load, where a measurement says that they win.
+"""Which kernel each linear layer computes with: measured while the model loads, or pinned by the operator.
 
 In float32 a layer uses one kernel, chosen here once: an answer must not depend on how many rows a step happens to have.
 """
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
+from service.errors import ConfigurationError
+from workers.model import int4
+from workers.model.hqq_experts import HqqExperts
 from workers.model.hqq_linear import HqqLinear
+from workers.model.int4 import Int4Linear
+from workers.model.timing import fastest
+
+AUTO, TORCH, PACKED, INT4, DEQUANTIZE = "auto", "torch", "onednn-packed", "int4", "dequantize"
+KERNELS = (AUTO, TORCH, PACKED, INT4, DEQUANTIZE)
 
 # A decode step's rows, and a prefill's.
 _MEASURED_ROWS = (16, 128)
@@ -21,6 +29,8 @@ _MAX_MEASURED_WEIGHTS = 1 << 21
 _MEASURING_SECONDS = 0.2
 # Share of the free memory that copies may take besides the weights that are there anyway.
 _MEMORY_SHARE = 0.4
+
+Layer: TypeAlias = nn.Linear | HqqLinear | HqqExperts
 
 
 class PackedLinear(nn.Module):
@@ -53,8 +63,10 @@ class PackedLinear(nn.Module):
 class KernelChoice:
     """What was measured and decided for a model's linear layers.
 
-    kernel: `onednn-packed` or `torch`. *_seconds: one pass through all of them, a decode step and a prefill.
+    kernel: of layers in full precision and of rebuilt ones, `onednn-packed` or `torch`.
+    *_seconds: CPU time of one pass through all of them, a decode step and a prefill; 0 where nothing was measured.
     num_rebuilt: quantized layers that now compute with their weight rebuilt once, in `rebuilt_bytes` more memory.
+    num_int4: quantized layers that compute by an int4 kernel, for up to `int4_rows` rows (None: for any number).
     """
 
     kernel: str
@@ -62,6 +74,17 @@ class KernelChoice:
     packed_seconds: float = 0.0
     num_rebuilt: int = 0
     rebuilt_bytes: int = 0
+    num_int4: int = 0
+    int4_rows: int | None = None
+
+    @property
+    def quantized_kernel(self) -> str:
+        """How quantized layers compute: `rebuilt`, `int4`, `int4 up to N rows` or `dequantize`."""
+        if self.num_rebuilt:
+            return "rebuilt"
+        if not self.num_int4:
+            return DEQUANTIZE
+        return INT4 if self.int4_rows is None else f"{INT4} up to {self.int4_rows} rows"
 
 
 def pack(weight: Tensor) -> Tensor:
@@ -77,54 +100,116 @@ def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def choose_linears(model: nn.Module) -> KernelChoice:
-    """Give a CPU model's linear layers the faster kernel, and rebuild quantized weights once if memory allows."""
-    layers = {
-        name: m for name, m in model.named_modules() if type(m) is nn.Linear or isinstance(m, HqqLinear)
-    }
+def choose_linears(model: nn.Module, kernel: str = AUTO) -> KernelChoice:
+    """Give a model's linear layers the kernel of that name or, for `auto`, the fastest that memory allows.
+
+    Errors: ConfigurationError for a kernel that does not exist, or not on the model's device.
+    """
+    if kernel not in KERNELS:
+        raise ConfigurationError(
+            f"There is no linear kernel '{kernel}'.", hint=f"Use {', '.join(KERNELS[:-1])} or {KERNELS[-1]}."
+        )
+    layers = {name: module for name, module in model.named_modules() if _is_linear(module)}
+    if kernel == INT4:
+        return _use_int4(model, layers, KernelChoice(TORCH), max_rows=None)
+    on_cpu = all(_device(layer).type == "cpu" for layer in layers.values())
+    if kernel == PACKED and not (on_cpu and _can_pack(layers.values())):
+        raise ConfigurationError(
+            "The linear kernel 'onednn-packed' does not work on this device in this precision.",
+            hint="Use it for float32 or bfloat16 on a CPU with oneDNN, or choose auto.",
+        )
+    # Elsewhere than on a CPU a rebuilt weight would take the memory that quantization was asked to save.
+    if kernel == DEQUANTIZE or not on_cpu:
+        return KernelChoice(TORCH)
+    return _rebuild(model, layers, kernel)
+
+
+def _rebuild(model: nn.Module, layers: Mapping[str, Layer], kernel: str) -> KernelChoice:
+    """Let layers compute on whole weights, in the faster layout, as far as memory allows."""
     copied_bytes = _copied_bytes(model, layers)
+    left: dict[str, Layer] = {}
     if sum(copied_bytes.values()) > psutil.virtual_memory().available * _MEMORY_SHARE:
-        layers = {name: layer for name, layer in layers.items() if not copied_bytes[name]}
-    if not layers:
-        return KernelChoice("torch")
-    torch_seconds, packed_seconds = _measure(layers.values())
-    packs = packed_seconds < torch_seconds
-    rebuilt = [name for name, layer in layers.items() if isinstance(layer, HqqLinear)]
+        left = {name: layer for name, layer in layers.items() if copied_bytes[name]}
+        layers = {name: layer for name, layer in layers.items() if name not in left}
+    seconds = _measure(layers.values()) if kernel == AUTO and layers else (0.0, 0.0)
+    packs = kernel == PACKED or seconds[1] < seconds[0]
+    rebuilt = [name for name, layer in layers.items() if not isinstance(layer, nn.Linear)]
     for name, layer in layers.items():
-        if packs:
+        if isinstance(layer, HqqExperts):
+            layer.rebuilt = nn.ModuleList(
+                _whole(layer.dequantize(expert), None, None, packs) for expert in range(layer.num_experts)
+            )
+        elif packs or isinstance(layer, HqqLinear):
             stored = layer if isinstance(layer, HqqLinear) else None
-            model.set_submodule(name, PackedLinear(layer.weight.detach(), layer.bias, stored))
-        elif isinstance(layer, HqqLinear):
-            model.set_submodule(name, _plain(layer))
-    return KernelChoice(
-        "onednn-packed" if packs else "torch",
-        torch_seconds,
-        packed_seconds,
-        len(rebuilt),
-        sum(copied_bytes[name] for name in rebuilt),
+            model.set_submodule(name, _whole(layer.weight.detach(), layer.bias, stored, packs))
+    choice = KernelChoice(
+        PACKED if packs else TORCH, *seconds, len(rebuilt), sum(copied_bytes[name] for name in rebuilt)
     )
+    if kernel == AUTO and any(map(int4.fits, left.values())):
+        return _use_int4(model, left, choice, _int4_rows(left.values()))
+    return choice
 
 
-def _copied_bytes(model: nn.Module, layers: Mapping[str, nn.Linear | HqqLinear]) -> dict[str, int]:
+def _whole(weight: Tensor, bias: Tensor | None, stored: HqqLinear | None, packs: bool) -> nn.Module:
+    """A layer with a whole weight, which keeps the quantized one, if there is one, as its `stored`."""
+    if packs:
+        return PackedLinear(weight, bias, stored)
+    out_features, in_features = weight.shape
+    linear = nn.Linear(in_features, out_features, bias=False, device="meta")
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    linear.register_parameter("bias", bias)  # type: ignore[arg-type]
+    linear.add_module("stored", stored)
+    return linear
+
+
+def _use_int4(
+    model: nn.Module, layers: Mapping[str, Layer], choice: KernelChoice, max_rows: int | None
+) -> KernelChoice:
+    """Let the quantized layers that can compute by an int4 kernel, if it proves right here."""
+    names = [name for name, layer in layers.items() if int4.fits(layer)] if max_rows != 0 else []
+    for number, name in enumerate(names):
+        layer = layers[name]
+        assert isinstance(layer, HqqLinear)
+        replacement = Int4Linear(layer, max_rows)
+        if number == 0 and not int4.agrees(replacement):
+            return choice
+        model.set_submodule(name, replacement)
+    return replace(choice, num_int4=len(names), int4_rows=max_rows)
+
+
+def _int4_rows(layers: Iterable[Layer]) -> int:
+    """Up to how many rows int4 wins over rebuilding the weight on every call.
+
+    Never in float32: its kernel there multiplies number by number, thirty times slower than a rebuilt weight.
+    """
+    sizes = {(layer.out_features, layer.in_features): layer for layer in layers if int4.fits(layer)}
+    largest = sizes[max(sizes)]
+    assert isinstance(largest, HqqLinear)
+    return 0 if largest.dtype == torch.float32 else int4.winning_rows(Int4Linear(largest))
+
+
+def _copied_bytes(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, int]:
     """Memory that a layer's new form takes besides what is there: a quantized or a tied weight stays as it is."""
     uses = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     sizes = {}
     for name, layer in layers.items():
-        stays = isinstance(layer, HqqLinear) or uses[id(layer.weight)] > 1
-        sizes[name] = layer.in_features * layer.out_features * _dtype(layer).itemsize * stays
+        stays = not isinstance(layer, nn.Linear) or uses[id(layer.weight)] > 1
+        num_weights = layer.in_features * layer.out_features
+        num_copies = layer.num_experts if isinstance(layer, HqqExperts) else 1
+        sizes[name] = num_copies * num_weights * _dtype(layer).itemsize * stays
     return sizes
 
 
-def _plain(layer: HqqLinear) -> nn.Linear:
-    """An ordinary layer with the rebuilt weight, which keeps the quantized one as its `stored`."""
-    linear = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
-    linear.weight = nn.Parameter(layer.dequantize(), requires_grad=False)
-    linear.register_parameter("bias", layer.bias)
-    linear.add_module("stored", layer)
-    return linear
+def _can_pack(layers: Iterable[Layer]) -> bool:
+    try:
+        for dtype in {_dtype(layer) for layer in layers}:
+            pack(torch.ones(16, 16, dtype=dtype))
+    except RuntimeError:
+        return False
+    return True
 
 
-def _measure(layers: Iterable[nn.Linear | HqqLinear]) -> tuple[float, float]:
+def _measure(layers: Iterable[Layer]) -> tuple[float, float]:
     """Seconds of one pass through all layers: torch's kernel, packed. Infinite where packing is not supported."""
     shapes = Counter((layer.out_features, layer.in_features, _dtype(layer)) for layer in layers)
     budget = _MEASURING_SECONDS / (2 * len(shapes) * len(_MEASURED_ROWS))
@@ -132,31 +217,26 @@ def _measure(layers: Iterable[nn.Linear | HqqLinear]) -> tuple[float, float]:
     for (out_features, in_features, dtype), count in shapes.items():
         # Of a huge weight some rows are enough to compare the two.
         measured_out = min(out_features, max(1, _MAX_MEASURED_WEIGHTS // in_features))
-        weight = torch.randn(measured_out, in_features).to(dtype)
+        weight = torch.ones(measured_out, in_features, dtype=dtype)
         try:
             packed = pack(weight)
         except RuntimeError:
             return 0.0, float("inf")
         for rows in _MEASURED_ROWS:
-            x = torch.randn(rows, in_features).to(dtype)
+            x = torch.ones(rows, in_features, dtype=dtype)
             scale = count * out_features / measured_out
-            torch_seconds += scale * _fastest(lambda: nn.functional.linear(x, weight), budget)  # noqa: B023
-            packed_seconds += scale * _fastest(lambda: packed_linear(x, packed, None), budget)  # noqa: B023
+            torch_seconds += scale * fastest(lambda: nn.functional.linear(x, weight), budget)  # noqa: B023
+            packed_seconds += scale * fastest(lambda: packed_linear(x, packed, None), budget)  # noqa: B023
     return torch_seconds, packed_seconds
 
 
-def _dtype(layer: nn.Linear | HqqLinear) -> torch.dtype:
-    return layer.dtype if isinstance(layer, HqqLinear) else layer.weight.dtype
+def _is_linear(module: nn.Module) -> bool:
+    return type(module) is nn.Linear or isinstance(module, HqqLinear | HqqExperts)
 
 
-def _fastest(call: Callable[[], Tensor], budget: float) -> float:
-    """The best of several calls: noise only ever adds."""
-    call()
-    best, deadline = float("inf"), time.perf_counter() + budget
-    while True:
-        started = time.perf_counter()
-        call()
-        ended = time.perf_counter()
-        best = min(best, ended - started)
-        if ended >= deadline:
-            return best
+def _dtype(layer: Layer) -> torch.dtype:
+    return layer.weight.dtype if isinstance(layer, nn.Linear) else layer.dtype
+
+
+def _device(layer: Layer) -> torch.device:
+    return layer.weight.device if isinstance(layer, nn.Linear) else layer.packed.device

@@ -17,7 +17,10 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import get_module_from_name
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from workers.model.hqq_linear import HqqLinear, Scheme, fitting_scheme
+from workers.model import hqq_experts
+from workers.model.hqq_experts import HqqExperts
+from workers.model.hqq_linear import HqqLinear
+from workers.model.hqq_weight import Scheme, fitting_scheme
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +35,16 @@ DEFAULT_SKIP = (
 )
 
 
+ORGANIZATIONS = ("default", "moqe")
+_EXPERT = re.compile(r"(^|\.)experts(\.|$)")
+
+
 @register_quantization_config(METHOD)
 class HqqOptions(QuantizationConfigMixin):
     """bits and group size of every linear layer; `skip` and `rules` are regular expressions on layer names.
 
     rules: the first that matches decides: other bits, or None to leave the layer as it is.
+    organization: `moqe` quantizes experts alone, and what a rule names.
     """
 
     def __init__(
@@ -45,39 +53,49 @@ class HqqOptions(QuantizationConfigMixin):
         group_size: int = 64,
         skip: tuple[str, ...] | list[str] = DEFAULT_SKIP,
         rules: Mapping[str, int | None] | None = None,
+        organization: str = "default",
         quant_method: str = METHOD,
     ) -> None:
         self.quant_method = quant_method  # type: ignore[assignment]
         self.bits, self.group_size = bits, group_size
         self.skip = list(skip)
         self.rules = dict(rules or {})
+        self.organization = organization
 
-    def scheme(self, name: str, module: nn.Module) -> Scheme | None:
-        """How the layer of that name is stored, or None if it keeps its weight."""
+    def linear(self, name: str, module: nn.Module, dtype: torch.dtype) -> HqqLinear | None:
+        """The quantized layer that takes the place of `module`, as yet without numbers; None if it stays."""
         if type(module) is not nn.Linear:
             return None
-        bits = self._bits(name)
-        if bits is None:
-            return None
-        return fitting_scheme(bits, self.group_size, module.out_features, module.in_features)
+        scheme = self._scheme(name, module.out_features, module.in_features)
+        return HqqLinear(module, scheme, dtype) if scheme else None
 
-    def replacement(self, name: str, module: nn.Module, dtype: torch.dtype) -> HqqLinear | None:
-        """The quantized layer that takes the place of `module`, as yet without numbers, or None."""
-        scheme = self.scheme(name, module)
-        return HqqLinear(module, scheme, dtype) if scheme and isinstance(module, nn.Linear) else None
+    def experts(self, name: str, module: nn.Module, dtype: torch.dtype) -> HqqExperts | None:
+        """The quantized form of the experts' weight of that full name, as yet without numbers; None if it stays."""
+        weight = hqq_experts.expert_weights(module).get(name.rpartition(".")[2])
+        if weight is None:
+            return None
+        scheme = self._scheme(name, *hqq_experts.rows_first(module, weight).shape[1:])
+        return hqq_experts.experts_like(module, weight, scheme, dtype) if scheme else None
+
+    def _scheme(self, name: str, out_features: int, in_features: int) -> Scheme | None:
+        bits = self._bits(name)
+        return fitting_scheme(bits, self.group_size, out_features, in_features) if bits else None
 
     def _bits(self, name: str) -> int | None:
         for pattern, bits in self.rules.items():
             if re.search(pattern, name):
                 return bits
-        return None if any(re.search(pattern, name) for pattern in self.skip) else self.bits
+        left_out = any(re.search(pattern, name) for pattern in self.skip)
+        if left_out or (self.organization == "moqe" and not _EXPERT.search(name)):
+            return None
+        return self.bits
 
 
-class QuantizeLinear(ConversionOps):
-    """The last step of loading one weight: replaces its layer by a quantized one."""
+class QuantizeWeight(ConversionOps):
+    """The last step of loading: replaces the layers of weights that have arrived by quantized ones."""
 
-    def __init__(self, options: HqqOptions, dtype: torch.dtype | None) -> None:
-        self._options, self._dtype = options, dtype
+    def __init__(self, quantizer: "HqqInPlace") -> None:
+        self._quantizer = quantizer
 
     @torch.no_grad()
     def convert(  # type: ignore[override]
@@ -89,19 +107,17 @@ class QuantizeLinear(ConversionOps):
         missing_keys: set[str] | None = None,
         **_: Any,
     ) -> dict[str, Tensor]:
-        value = next(iter(input_dict.values()))
-        weight = value[0] if isinstance(value, list) else value
-        name = full_layer_name.removesuffix(".weight")
-        layer = self._options.replacement(name, model.get_submodule(name), self._dtype or weight.dtype)
-        if layer is None:
-            raise RuntimeError(f"{name} was announced for quantization but cannot be quantized")
-        layer.quantize_(weight)
-        # Otherwise the loader initializes the layer anew, as one that no checkpoint tensor was meant for.
-        layer._is_hf_initialized = True  # type: ignore[assignment]
-        model.set_submodule(name, layer)
-        if missing_keys is not None:
-            missing_keys.discard(full_layer_name)
-        return {}
+        """Returns the weights that stay as they are: one stored tensor may be several layers'."""
+        left = {}
+        for key, value in input_dict.items():
+            name = full_layer_name if len(input_dict) == 1 else key
+            weight = value[0] if isinstance(value, list) else value
+            if self._quantizer.replace(model, name, weight):
+                if missing_keys is not None:
+                    missing_keys.discard(name)
+            else:
+                left[name] = weight
+        return left
 
 
 @register_quantizer(METHOD)
@@ -116,21 +132,51 @@ class HqqInPlace(HfQuantizer):
         return dtype
 
     def param_needs_quantization(self, model: PreTrainedModel, param_name: str, **_: Any) -> bool:
-        module, parameter = get_module_from_name(model, param_name)
-        name = param_name.rpartition(".")[0]
-        return parameter == "weight" and self.quantization_config.scheme(name, module) is not None
+        return self._form(model, param_name) is not None
 
-    def get_quantize_ops(self) -> QuantizeLinear:
-        return QuantizeLinear(self.quantization_config, self._dtype)
+    def get_quantize_ops(self) -> QuantizeWeight:
+        return QuantizeWeight(self)
+
+    def replace(self, model: PreTrainedModel, param_name: str, weight: Tensor | None = None) -> bool:
+        """Put a quantized layer in the place of the parameter's, with its numbers if `weight` is given."""
+        form = self._form(model, param_name)
+        if form is None:
+            return False
+        owner = param_name.rpartition(".")[0]
+        module = model.get_submodule(owner)
+        if weight is not None:
+            form.quantize_(hqq_experts.rows_first(module, weight) if isinstance(form, HqqExperts) else weight)
+            # Otherwise the loader initializes the layer anew, as one that no checkpoint tensor was meant for.
+            module._is_hf_initialized = form._is_hf_initialized = True  # type: ignore[assignment]
+        if isinstance(form, HqqExperts):
+            hqq_experts.replace(module, param_name.rpartition(".")[2], form)
+        else:
+            model.set_submodule(owner, form)
+        return True
+
+    def _form(self, model: PreTrainedModel, param_name: str) -> HqqLinear | HqqExperts | None:
+        tied = model.all_tied_weights_keys
+        if param_name in tied or param_name in tied.values():
+            return None
+        module, parameter = get_module_from_name(model, param_name)
+        dtype = self._dtype or torch.float32
+        if parameter == "weight":
+            return self.quantization_config.linear(param_name.rpartition(".")[0], module, dtype)
+        return self.quantization_config.experts(param_name, module, dtype)
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
         """A checkpoint saved by us brings quantized layers; the skeleton gets their shapes."""
-        if not self.pre_quantized:
-            return
-        for name, module in list(model.named_modules()):
-            layer = self.quantization_config.replacement(name, module, self._dtype or torch.float32)
-            if layer is not None:
-                model.set_submodule(name, layer)
+        names = [name for name, _ in model.named_parameters()]
+        for pattern in self.quantization_config.rules:
+            if not any(re.search(pattern, name.removesuffix(".weight")) for name in names):
+                log.warning("The quantization rule '%s' matches no layer", pattern)
+        if self.pre_quantized:
+            for name in names:
+                self.replace(model, name)
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> PreTrainedModel:
+        hqq_experts.use_quantized_experts(model)
+        return model
 
     def is_serializable(self) -> bool:
         return True
@@ -141,26 +187,31 @@ class HqqInPlace(HfQuantizer):
 
 
 def describe(model: PreTrainedModel) -> dict[str, Any] | None:
-    """What was quantized, for logs and provenance; None for a model in full precision."""
-    layers = [module for module in model.modules() if isinstance(module, HqqLinear)]
+    """What was quantized, for logs and provenance; None for a model in full precision.
+
+    num_layers: linear layers and, of every block of experts, two projections.
+    """
+    layers = [module for module in model.modules() if isinstance(module, HqqLinear | HqqExperts)]
     if not layers:
         return None
     bits = sorted({layer.scheme.bits for layer in layers})
-    stored = sum(buffer.numel() * buffer.element_size() for layer in layers for buffer in layer.buffers())
+    stored = [buffer for layer in layers for buffer in (layer.packed, layer.scale, layer.zero)]
     return {
         "method": "hqq",
         "bits": bits[0] if len(bits) == 1 else bits,
         "group_size": max(layer.scheme.group_size for layer in layers),
         "num_layers": len(layers),
-        "num_weights": sum(layer.in_features * layer.out_features for layer in layers),
-        "num_bytes": stored,
+        "num_expert_projections": sum(isinstance(layer, HqqExperts) for layer in layers),
+        "num_weights": sum(_num_weights(layer) for layer in layers),
+        "num_bytes": sum(buffer.numel() * buffer.element_size() for buffer in stored),
     }
 
 
 def num_unquantized_experts(model: PreTrainedModel) -> int:
     """Fused expert blocks, which stay in full precision."""
-    return sum(
-        type(module).__name__.endswith("Experts")
-        and isinstance(getattr(module, "down_proj", None), nn.Parameter)
-        for module in model.modules()
-    )
+    return sum(1 for _ in hqq_experts.unquantized_blocks(model))
+
+
+def _num_weights(layer: HqqLinear | HqqExperts) -> int:
+    experts = layer.num_experts if isinstance(layer, HqqExperts) else 1
+    return experts * layer.in_features * layer.out_features

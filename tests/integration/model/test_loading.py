@@ -126,7 +126,7 @@ def test_a_checkpoint_that_is_stored_quantized_loads_as_it_is(copied: Path) -> N
     assert loaded.provenance["quantization"]["num_layers"] == 28
 
 
-def test_experts_stay_whole_and_load(tmp_path: Path) -> None:
+def test_a_rule_leaves_experts_whole(tmp_path: Path) -> None:
     text = {
         "vocab_size": 64,
         "hidden_size": 64,
@@ -144,9 +144,10 @@ def test_experts_stay_whole_and_load(tmp_path: Path) -> None:
     config = Qwen3VLMoeConfig(text_config=text, vision_config={**vision, "deepstack_visual_indexes": [0]})
     AutoModelForMultimodalLM.from_config(config).save_pretrained(tmp_path)
 
-    model = quantized(tmp_path, bits=8)
+    model = quantized(tmp_path, bits=8, rules={r"\.experts\.": None})
 
     assert num_unquantized_experts(model) == 1
+    assert num_unquantized_experts(quantized(tmp_path, bits=8)) == 0
     assert {name.rpartition(".")[2] for name in hqq_layers(model)} == {"q_proj", "k_proj", "v_proj", "o_proj"}
 
 
