@@ -7,10 +7,11 @@ from typing import Any, TypeAlias
 
 from service.actions.cancel_job import cancel_job
 from service.actions.parts import Parts
+from service.actions.told_chat import ToldChat
 from service.contract.callers import Caller
 from service.contract.lifecycle import JobState
-from service.contract.streams import Delta
-from service.errors import Conflict, NotFound, SluiceError, TimedOut, WorkerLost, error_from_dict
+from service.contract.streams import Delta, Restarted
+from service.errors import Conflict, NotFound, SluiceError, TimedOut, error_from_dict
 from service.store import jobs
 from service.store.jobs import JobView
 
@@ -26,10 +27,10 @@ class Quiet:
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """The job succeeded. body: the whole completion. rest: what of its text no delta has carried."""
+    """The job succeeded. body: the whole completion. rest: what of its choices no delta has carried."""
 
     body: dict[str, Any]
-    rest: str
+    rest: tuple[Delta, ...]
 
 
 ChatEvent: TypeAlias = Delta | Quiet | Replied
@@ -38,7 +39,8 @@ ChatEvent: TypeAlias = Delta | Quiet | Replied
 def follow_chat(parts: Parts, caller: Caller, job_id: int, *, with_deltas: bool) -> Iterator[ChatEvent]:
     """Deltas (if wanted) and quiet moments, and at last the reply. A failure is raised as the error it is.
 
-    The deltas are a preview; the reply in SQL is the truth. Once one was told, a change of attempt is an error.
+    The deltas are a preview; the reply in SQL is the truth. An attempt that says something else than was told
+    already is an error.
     Closing the iterator early leaves the job alone.
     """
     return _Follower(parts, caller, job_id, with_deltas).events()
@@ -51,7 +53,7 @@ class _Follower:
         self._deadline = time.monotonic() + parts.settings.chat_timeout_seconds
         self._tick_seconds = TICK_SECONDS if parts.settings.redis_url else POLL_SECONDS
         self._listening_until = 0.0
-        self._told = ""
+        self._told = ToldChat()
 
     def events(self) -> Iterator[ChatEvent]:
         attempt = 1
@@ -61,6 +63,8 @@ class _Follower:
                 if isinstance(event, Delta):
                     yield self._tell(event)
                     continue
+                if isinstance(event, Restarted):
+                    self._told.begin_attempt()
                 view = self._view()
                 if view.state is JobState.SUCCEEDED:
                     yield self._replied(view)
@@ -69,16 +73,12 @@ class _Follower:
                 yield Quiet()
                 if _attempt_to_follow(view) != attempt:
                     break
-            if self._told:
-                # Another attempt starts its answer anew, and two answers must not be joined.
-                raise WorkerLost("The worker that was answering went away. Send the request again.")
+            self._told.begin_attempt()
             attempt = self._next_attempt(attempt)
 
     def _tell(self, delta: Delta) -> Delta | Quiet:
-        if not self._with_deltas:
-            return Quiet()
-        self._told += delta.text
-        return delta
+        new = self._told.new_in(delta) if self._with_deltas else None
+        return new or Quiet()
 
     def _next_attempt(self, attempt: int) -> int:
         following = _attempt_to_follow(self._view())
@@ -105,10 +105,7 @@ class _Follower:
 
     def _replied(self, view: JobView) -> Replied:
         body = view.result or {}
-        text = body["choices"][0]["message"]["content"] or ""
-        if not text.startswith(self._told):
-            raise WorkerLost("The worker that was answering went away. Send the request again.")
-        return Replied(body, text.removeprefix(self._told))
+        return Replied(body, tuple(self._told.rest_of(body)) if self._with_deltas else ())
 
 
 def _attempt_to_follow(view: JobView) -> int:

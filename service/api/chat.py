@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from itertools import chain
@@ -60,7 +61,7 @@ def _whole(events: Iterator[ChatEvent]) -> Response:
 def _stream(events: Generator[ChatEvent, None, None], chat: StartedChat, body: ChatRequest) -> Response:
     # Errors that come before the first word, like a missing image, keep the status that they have unstreamed.
     first = _first_word(events)
-    return event_stream(_Told(chat, include_usage=body.include_usage).events(first, events))
+    return event_stream(_Told(chat, body).events(first, events))
 
 
 def _listen(
@@ -90,15 +91,18 @@ def _first_word(events: Iterator[ChatEvent]) -> ChatEvent:
 class _Told:
     """A chat's events as the bytes of a stream."""
 
-    def __init__(self, chat: StartedChat, *, include_usage: bool) -> None:
+    def __init__(self, chat: StartedChat, request: ChatRequest) -> None:
         self._names: dict[str, Any] = {"job_id": chat.job_id, "created": chat.created, "model": chat.model}
-        self._include_usage = include_usage
+        self._num_choices = request.num_choices
+        self._include_usage = request.include_usage
+        self._num_calls: Counter[int] = Counter()
         self._last_write = time.monotonic()
 
     def events(self, first: ChatEvent, rest: Generator[ChatEvent, None, None]) -> Iterator[bytes]:
         try:
             with closing(rest):
-                yield self._chunk({"role": "assistant", "content": ""})
+                for index in range(self._num_choices):
+                    yield self._chunk({"role": "assistant", "content": ""}, index=index)
                 for event in chain([first], rest):
                     yield from self._said(event)
         except ClientGone:
@@ -111,23 +115,33 @@ class _Told:
 
     def _said(self, event: ChatEvent) -> Iterator[bytes]:
         match event:
-            case Delta(text):
-                yield self._chunk({"content": text})
+            case Delta():
+                yield self._more(event)
             case Replied(body, rest):
                 yield from self._ending(body, rest)
             case Quiet() if time.monotonic() - self._last_write > KEEP_ALIVE_SECONDS:
                 self._last_write = time.monotonic()
                 yield KEEP_ALIVE
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+    def _more(self, delta: Delta) -> bytes:
+        told: dict[str, Any] = {"content": delta.text} if delta.text or not delta.tool_calls else {}
+        if delta.tool_calls:
+            first = self._num_calls[delta.index]
+            self._num_calls[delta.index] += len(delta.tool_calls)
+            told["tool_calls"] = [
+                {"index": number, **call} for number, call in enumerate(delta.tool_calls, start=first)
+            ]
+        return self._chunk(told, index=delta.index, logprobs=delta.logprobs)
+
+    def _chunk(self, delta: dict[str, Any], **choice: Any) -> bytes:
         self._last_write = time.monotonic()
-        told = chunk(**self._names, delta=delta, finish_reason=finish_reason)
+        told = chunk(**self._names, delta=delta, **choice)
         return data(told | {"usage": None} if self._include_usage else told)
 
-    def _ending(self, body: dict[str, Any], rest: str) -> Iterator[bytes]:
-        if rest:
-            yield self._chunk({"content": rest})
-        yield self._chunk({}, body["choices"][0]["finish_reason"])
+    def _ending(self, body: dict[str, Any], rest: tuple[Delta, ...]) -> Iterator[bytes]:
+        yield from map(self._more, rest)
+        for choice in body["choices"]:
+            yield self._chunk({}, index=choice["index"], finish_reason=choice["finish_reason"])
         if self._include_usage:
             yield data(usage_chunk(**self._names, usage=body["usage"]))
         yield DONE

@@ -14,7 +14,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from service.channels.redis_url import client_url
-from service.contract.streams import Delta, Ended, StreamEvent, from_fields, to_fields
+from service.contract.streams import (
+    Ended,
+    HeardEvent,
+    Restarted,
+    StreamEvent,
+    from_fields,
+    to_fields,
+)
 
 MAX_ENTRIES = 4096
 STREAM_SECONDS = 900
@@ -55,10 +62,10 @@ class Streams:
         except redis.RedisError:
             self.num_dropped += sum(map(len, by_key.values()))
 
-    def follow(self, job_id: int, attempt: int, timeout: float) -> Iterator[StreamEvent | None]:
+    def follow(self, job_id: int, attempt: int, timeout: float) -> Iterator[HeardEvent | None]:
         """Yield a stream's events from its beginning, and None whenever `timeout` seconds brought nothing.
 
-        Ends after Ended or Restarted. A None is the caller's moment to look into SQL and to leave.
+        Ends after Ended. A None is the caller's moment to look into SQL and to leave.
         """
         key, last, expected, whole = _stream_key(job_id, attempt), b"0-0", 0, True
         while True:
@@ -66,12 +73,16 @@ class Streams:
             if not entries:
                 yield None
             for entry_id, fields in entries:
-                last, event = entry_id, from_fields(fields)
-                whole = whole and int(fields[b"number"]) == expected
+                last, event, number = entry_id, from_fields(fields), int(fields[b"number"])
+                if number == 0 and expected > 0:
+                    # A worker that gave the job back did not burn the attempt: the next one writes to the same stream.
+                    expected, whole = 0, True
+                    yield Restarted()
+                whole = whole and number == expected
                 expected += 1
-                if whole or not isinstance(event, Delta):
+                if whole or isinstance(event, Ended):
                     yield event
-                if not isinstance(event, Delta):
+                if isinstance(event, Ended):
                     return
 
     def keep_alive(self, job_id: int) -> None:

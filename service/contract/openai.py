@@ -8,10 +8,18 @@ from service.contract.chat import (
     read_chat_request,
     template_messages,
 )
-from service.contract.replies import chunk, completion_body, completion_id, usage_body, usage_chunk
+from service.contract.replies import (
+    choice_body,
+    chunk,
+    completion_body,
+    completion_id,
+    usage_body,
+    usage_chunk,
+)
 
 __all__ = [
     "ChatRequest",
+    "choice_body",
     "chunk",
     "completion_body",
     "completion_id",

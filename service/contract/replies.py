@@ -1,28 +1,66 @@
 """What a chat answers: the whole completion, the chunks of a stream, and the usage of both."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
 
 from service.contract.jobs import Usage
 
-FinishReason: TypeAlias = Literal["stop", "length"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
+
+
+class FunctionReply(BaseModel):
+    """Which function the model wants called. arguments: JSON text, as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallReply(BaseModel):
+    """One call that the model asks for. Send its result back in a message with role `tool` and this id."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionReply
 
 
 class AssistantMessage(BaseModel):
-    """The answer."""
+    """The answer. content: null where the answer is tool calls alone."""
 
     role: Literal["assistant"]
     content: str | None
     refusal: str | None
+    tool_calls: list[ToolCallReply] | None = None
+
+
+class TopLogprob(BaseModel):
+    """A token that could have stood here. bytes: its UTF-8, since a token may hold a part of a character."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(TopLogprob):
+    """A token of the answer. logprob: natural logarithm of the model's own probability; -9999 stands for never."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(BaseModel):
+    """One entry for each token of the answer's text."""
+
+    content: list[TokenLogprob] | None
+    refusal: None
 
 
 class Choice(BaseModel):
-    """One answer and why it ended. There is one choice per request."""
+    """One answer and why it ended; `n` of them per request."""
 
     index: int
     message: AssistantMessage
-    logprobs: None
+    logprobs: ChoiceLogprobs | None
     finish_reason: FinishReason
 
 
@@ -37,7 +75,7 @@ class PromptTokens(BaseModel):
 
 
 class CompletionUsage(BaseModel):
-    """Tokens, and mistral.rs's rates: tokens per second, and seconds."""
+    """Tokens, and mistral.rs's rates: tokens per second, and seconds. The prompt counts once, however many answers."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -68,31 +106,67 @@ def completion_id(job_id: int) -> str:
 
 
 def completion_body(
-    *, job_id: int, created: int, model: str, text: str, finish_reason: FinishReason, usage: Usage
+    *, job_id: int, created: int, model: str, choices: Sequence[dict[str, Any]], usage: Usage
 ) -> dict[str, Any]:
-    """A whole `chat.completion`. created: Unix seconds."""
-    message = {"role": "assistant", "content": text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
+    """A whole `chat.completion`. choices: as `choice_body` makes them. created: Unix seconds."""
     return {
         "id": completion_id(job_id),
         "object": "chat.completion",
         "created": created,
         "model": model,
-        "choices": [choice],
+        "choices": list(choices),
         "usage": usage_body(usage),
     }
 
 
-def chunk(
-    *, job_id: int, created: int, model: str, delta: dict[str, Any], finish_reason: str | None = None
+def choice_body(
+    *,
+    index: int,
+    text: str,
+    finish_reason: FinishReason,
+    logprobs: Sequence[Any] | None = None,
+    tool_calls: Sequence[Any] = (),
 ) -> dict[str, Any]:
-    """One `chat.completion.chunk` of a stream."""
+    """One of a completion's choices. logprobs: entries like `TokenLogprob`, or None where nobody asked."""
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if tool_calls:
+        message |= {"content": text or None, "tool_calls": list(tool_calls)}
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": None if logprobs is None else logprobs_body(logprobs),
+        "finish_reason": finish_reason,
+    }
+
+
+def logprobs_body(entries: Sequence[Any]) -> dict[str, Any]:
+    """What OpenAI calls a choice's `logprobs`. entries: like `TokenLogprob`."""
+    return {"content": list(entries), "refusal": None}
+
+
+def chunk(
+    *,
+    job_id: int,
+    created: int,
+    model: str,
+    delta: dict[str, Any],
+    index: int = 0,
+    logprobs: Sequence[Any] = (),
+    finish_reason: str | None = None,
+) -> dict[str, Any]:
+    """One `chat.completion.chunk` of a stream, about one of its choices."""
+    choice = {
+        "index": index,
+        "delta": delta,
+        "logprobs": logprobs_body(logprobs) if logprobs else None,
+        "finish_reason": finish_reason,
+    }
     return {
         "id": completion_id(job_id),
         "object": "chat.completion.chunk",
         "created": created,
         "model": model,
-        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}],
+        "choices": [choice],
     }
 
 

@@ -17,12 +17,13 @@ from service.contract.jobs import Cancelled, ClaimedJob, Failed, Outcome, Succee
 from service.contract.lifecycle import WorkerRole
 from service.contract.openai import (
     ChatRequest,
+    choice_body,
     completion_body,
     media_refs,
     parse_chat_request,
     template_messages,
 )
-from service.contract.streams import Delta, Ended, Restarted, StreamEvent
+from service.contract.streams import Delta, Ended, StreamEvent
 from service.errors import BadMedia, WorkerLost
 from service.store import jobs, recovery, workers
 
@@ -78,7 +79,7 @@ class ScriptedWorker:
                 Failed(job, BadMedia("The image is broken.", param="messages[0].content[0].image_url"))
             )
         elif script == "lose" and job.attempt == 1:
-            self._publish(job, Delta("Once"), Restarted())
+            self._publish(job, Delta("Once"))
             with self._parts.database.transaction() as db:
                 jobs.finish(db, [Failed(job, WorkerLost("Scripted."))], self.id)
         else:
@@ -124,7 +125,8 @@ def _sight(request: ChatRequest) -> str:
 
 def _reply(job: ClaimedJob, text: str) -> Succeeded:
     usage = Usage(prompt_tokens=7, completion_tokens=len(text.split()), text_tokens=7, prompt_seconds=0.1)
+    choice = choice_body(index=0, text=text, finish_reason="stop")
     body = completion_body(
-        job_id=job.id, created=int(time.time()), model=job.model, text=text, finish_reason="stop", usage=usage
+        job_id=job.id, created=int(time.time()), model=job.model, choices=[choice], usage=usage
     )
     return Succeeded(job, body, usage)

@@ -100,7 +100,7 @@ def test_an_unknown_model_is_not_found(client: OpenAI):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("max_tokens", 0), ("temperature", 3), ("n", 2), ("top_p", 0), ("seed", 1 << 63)]
+    ("field", "value"), [("max_tokens", 0), ("temperature", 3), ("n", 17), ("top_p", 0), ("seed", 1 << 63)]
 )
 def test_a_wrong_value_is_refused_with_its_field(client: OpenAI, field: str, value: float):
     with pytest.raises(openai.BadRequestError) as refused:

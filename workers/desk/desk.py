@@ -80,7 +80,7 @@ class Desk:
         for seat in self._seats.all():
             if seat.job.id in job_ids and not seat.cancelled:
                 seat.cancelled = True
-                self._stepper.cancel(seat.number)
+                self._stop_answers(seat)
 
     def drop_unheard(self) -> None:
         """Cancel chats whose client has gone. A young one is left alone: its listener may not have sat down yet."""
@@ -126,7 +126,7 @@ class Desk:
     def _drop(self, seat: Seat) -> None:
         """Forget a job without an outcome."""
         seat.ended = seat.cancelled = True
-        self._stepper.cancel(seat.number)
+        self._stop_answers(seat)
         self._seats.leave(seat.job)
 
     def _run(self) -> None:
@@ -189,7 +189,7 @@ class Desk:
             self.settle(seat, Cancelled(seat.job))
             return
         try:
-            sequence = self._preparer.prepare(seat)
+            sequences = self._preparer.prepare(seat)
         except SluiceError as error:
             self.settle(seat, Failed(seat.job, error))
             return
@@ -200,10 +200,15 @@ class Desk:
             )
             self.settle(seat, Failed(seat.job, failure))
             return
-        self._stepper.submit(sequence)
-        self._cancel_if_asked(seat)
+        for sequence in sequences:
+            self._stepper.submit(sequence)
+        self._stop_if_asked(seat)
 
-    def _cancel_if_asked(self, seat: Seat) -> None:
+    def _stop_if_asked(self, seat: Seat) -> None:
         """For a job that was cancelled while it was prepared, when the engine did not know it yet."""
         if seat.cancelled:
-            self._stepper.cancel(seat.number)
+            self._stop_answers(seat)
+
+    def _stop_answers(self, seat: Seat) -> None:
+        for answer in seat.answers:
+            self._stepper.cancel(answer.number)

@@ -7,15 +7,16 @@ from service.actions.load_body import load_body
 from service.actions.parts import Parts
 from service.contract.chat import ChatRequest, media_refs, parse_chat_request, template_messages
 from service.contract.media import MediaNeeds, MediaRef
+from workers.desk.answers import Answer
+from workers.desk.probabilities import ProbabilityWriter
+from workers.desk.sampling import check_length, check_tokens, samplings
 from workers.desk.seats import Seat
-from workers.engine.protocol import Sampling, Sequence
+from workers.engine.protocol import Sequence
 from workers.media.decoded import Decoded
 from workers.model.detokenize import StopChecker
 from workers.model.prompts import Prompter
 
 CHAT_PRIORITY, BULK_PRIORITY = 0, 1
-# Where a request sets no limit; the room in the slot if that is less.
-DEFAULT_ANSWER_TOKENS = 1024
 
 
 class MediaLoader(Protocol):
@@ -34,35 +35,46 @@ class Preparer:
         self._prompter = prompter
         self._max_context_tokens = max_context_tokens
 
-    def prepare(self, seat: Seat) -> Sequence:
-        """Fill the seat and return what the engine runs. Raises SluiceError for this job alone."""
+    def prepare(self, seat: Seat) -> list[Sequence]:
+        """Fill the seat and return what the engine runs, one sequence for each answer.
+
+        Raises SluiceError for this job alone.
+        """
         request = parse_chat_request(load_body(self._parts, seat.job))
+        # What needs no media is refused before any are loaded.
+        check_length(request, 1, self._max_context_tokens)
+        check_tokens(request, self._prompter.vocab_size)
         media = [
             self._media.load(ref, self._prompter.needs, seat.job.tenant_id) for ref in media_refs(request)
         ]
-        seat.prepared = self._prompter.prepare(template_messages(request), media, scope=seat.job.tenant_id)
-        seat.detokenizer = self._prompter.detokenizer()
-        seat.stops = StopChecker(request.stop) if request.stop else None
-        seat.submitted_at = time.monotonic()
-        return Sequence(
-            id=seat.number,
-            prompt=seat.prepared,
-            sampling=self._sampling(request, seat),
-            priority=CHAT_PRIORITY if seat.is_chat else BULK_PRIORITY,
-            tag=seat,
-        )
-
-    def _sampling(self, request: ChatRequest, seat: Seat) -> Sampling:
-        assert seat.prepared is not None
-        room = max(1, self._max_context_tokens - seat.prepared.num_tokens)
-        return Sampling(
-            temperature=request.sampling_temperature,
-            top_p=1.0 if request.top_p is None else request.top_p,
-            top_k=request.top_k or 0,
-            min_p=request.min_p or 0.0,
+        prompt = self._prompter.prepare(template_messages(request), media, scope=seat.job.tenant_id)
+        check_length(request, prompt.num_tokens, self._max_context_tokens)
+        drawn_by = samplings(
+            request,
             # A job draws by its own number: another attempt gives the same answer, and a listener can go on.
-            seed=seat.job.id if request.seed is None else request.seed,
-            max_tokens=request.max_answer_tokens or min(room, DEFAULT_ANSWER_TOKENS),
-            min_tokens=request.min_tokens or 0,
-            ignore_eos=bool(request.ignore_eos),
+            seed=seat.job.id,
+            room=self._max_context_tokens - prompt.num_tokens,
+        )
+        seat.prepared = prompt
+        seat.answers = tuple(self._answer(request, seat, index) for index in range(len(drawn_by)))
+        seat.submitted_at = time.monotonic()
+        return [
+            Sequence(
+                id=answer.number,
+                prompt=prompt,
+                sampling=sampling,
+                priority=CHAT_PRIORITY if seat.is_chat else BULK_PRIORITY,
+                tag=answer,
+            )
+            for answer, sampling in zip(seat.answers, drawn_by, strict=True)
+        ]
+
+    def _answer(self, request: ChatRequest, seat: Seat, index: int) -> Answer:
+        return Answer(
+            seat,
+            index,
+            self._prompter.detokenizer(),
+            stops=StopChecker(request.stop) if request.stop else None,
+            stop_ids=frozenset(request.stop_token_ids or ()),
+            probabilities=ProbabilityWriter(self._prompter.token_bytes.of) if request.logprobs else None,
         )

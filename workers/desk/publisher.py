@@ -5,7 +5,7 @@ import time
 
 from service.channels.streams import Streams
 from service.contract.jobs import ClaimedJob
-from service.contract.streams import Delta, Ended, Restarted, StreamEvent
+from service.contract.streams import Delta, StreamEvent
 
 COALESCE_SECONDS = 0.03
 
@@ -56,20 +56,27 @@ class Publisher:
 
 
 def _joined(waiting: list[tuple[ClaimedJob, StreamEvent]]) -> list[tuple[ClaimedJob, StreamEvent]]:
-    """Adjacent deltas of one job as one; other jobs' events in between do not matter."""
+    """The deltas of one answer as one; what other answers and jobs say in between does not matter."""
     joined: list[tuple[ClaimedJob, StreamEvent]] = []
-    open_deltas: dict[int, int] = {}
+    places: dict[tuple[int, int, int], int] = {}
     for job, event in waiting:
-        match event:
-            case Delta(text) if job.id in open_deltas:
-                index = open_deltas[job.id]
-                earlier = joined[index][1]
-                assert isinstance(earlier, Delta)
-                joined[index] = (job, Delta(earlier.text + text))
-            case Delta():
-                open_deltas[job.id] = len(joined)
-                joined.append((job, event))
-            case Ended() | Restarted():
-                open_deltas.pop(job.id, None)
-                joined.append((job, event))
+        if not isinstance(event, Delta):
+            joined.append((job, event))
+            continue
+        place = places.setdefault((job.id, job.attempt, event.index), len(joined))
+        if place == len(joined):
+            joined.append((job, event))
+        else:
+            earlier = joined[place][1]
+            assert isinstance(earlier, Delta)
+            joined[place] = (job, _one_after_the_other(earlier, event))
     return joined
+
+
+def _one_after_the_other(earlier: Delta, later: Delta) -> Delta:
+    return Delta(
+        earlier.text + later.text,
+        later.index,
+        (*earlier.logprobs, *later.logprobs),
+        (*earlier.tool_calls, *later.tool_calls),
+    )

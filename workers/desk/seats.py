@@ -1,6 +1,5 @@
 """A seat: everything that the desk holds of one job while it runs."""
 
-import itertools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -8,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from service.contract.jobs import ClaimedJob, Usage
 from service.contract.lifecycle import JobClass
+from workers.desk.answers import Answer
 
 if TYPE_CHECKING:  # the desk speaks of the model's things, but must not load torch to do so
-    from workers.model.detokenize import Detokenizer, StopChecker
     from workers.model.prepared import Prepared
 
 
@@ -18,18 +17,13 @@ if TYPE_CHECKING:  # the desk speaks of the model's things, but must not load to
 class Seat:
     """One job between claim and record. Times are monotonic seconds.
 
-    number: names the engine's sequence. A job that comes back to us after a lost lease sits on another seat, while
-    the engine may still hold the sequence of the first.
+    answers: as many as the request wants, once it is prepared; they share the prompt.
     """
 
     job: ClaimedJob
-    number: int = field(default_factory=itertools.count(1).__next__)
     claimed_at: float = field(default_factory=time.monotonic)
     prepared: "Prepared | None" = None
-    detokenizer: "Detokenizer | None" = None
-    stops: "StopChecker | None" = None
-    text: list[str] = field(default_factory=list)
-    num_tokens: int = 0
+    answers: tuple[Answer, ...] = ()
     submitted_at: float = 0.0
     first_token_at: float = 0.0
     cancelled: bool = False
@@ -40,22 +34,14 @@ class Seat:
         """Whether somebody is waiting for this job's answer."""
         return self.job.job_class is JobClass.CHAT
 
-    def take_tokens(self, tokens: tuple[int, ...]) -> tuple[str, bool]:
-        """New text that may be shown, and whether a stop string has ended the answer."""
-        assert self.detokenizer is not None
-        self.first_token_at = self.first_token_at or time.monotonic()
-        self.num_tokens += len(tokens)
-        text = self.detokenizer.push(tokens)
-        return self.stops.push(text) if self.stops else (text, False)
+    @property
+    def has_all_answers(self) -> bool:
+        """Whether nothing is left to write."""
+        return all(answer.has_ended for answer in self.answers)
 
-    def finish_text(self) -> str:
-        """The text that was held back, now that no more tokens come."""
-        assert self.detokenizer is not None
-        rest = self.detokenizer.finish()
-        if self.stops is None:
-            return rest
-        shown, stopped = self.stops.push(rest)
-        return shown if stopped else shown + self.stops.finish()
+    def note_token(self) -> None:
+        """Tokens have come."""
+        self.first_token_at = self.first_token_at or time.monotonic()
 
     def usage(self) -> Usage:
         """Tokens and times as they stand now."""
@@ -65,7 +51,7 @@ class Seat:
         counts = self.prepared.counts
         return Usage(
             prompt_tokens=counts.total,
-            completion_tokens=self.num_tokens,
+            completion_tokens=sum(answer.num_tokens for answer in self.answers),
             text_tokens=counts.text,
             image_tokens=counts.image,
             video_tokens=counts.video,

@@ -1,29 +1,22 @@
-"""The thread that steps the engine, and what its events mean for the seats."""
+"""The thread that steps the engine."""
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from service.contract.jobs import Cancelled, Failed, Outcome, Succeeded
-from service.contract.replies import FinishReason, completion_body
-from service.contract.streams import Delta
-from service.errors import ContextTooLong, ModelFailed, OutOfMemory, SluiceError
+from service.contract.jobs import Outcome
 from workers.desk.publisher import Publisher
+from workers.desk.replier import Replier
 from workers.desk.seats import Seat
 from workers.desk.watchdog import Pulse
 from workers.engine.engine import Engine
-from workers.engine.protocol import Broken, EngineEvent, Finished, Progress, Sequence
+from workers.engine.protocol import Sequence
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.5
-ERROR_OF_CODE: dict[str, type[SluiceError]] = {
-    "context_length_exceeded": ContextTooLong,
-    "out_of_memory": OutOfMemory,
-}
 
 
 class Stepper:
@@ -40,9 +33,7 @@ class Stepper:
     ) -> None:
         self._engine = engine
         self._pulse = pulse or Pulse(engine, "the model")
-        self._publisher = publisher
-        self._provenance = provenance
-        self._on_outcome = on_outcome
+        self._replier = Replier(publisher, provenance, on_outcome, cancel=self.cancel)
         self._on_crash = on_crash
         self._inbox: deque[Sequence | int] = deque()
         self._wake = threading.Event()
@@ -65,7 +56,7 @@ class Stepper:
         return self._thread.is_alive()
 
     def submit(self, sequence: Sequence) -> None:
-        """Queue a prepared request; `sequence.tag` is its seat."""
+        """Queue one answer of a prepared request; `sequence.tag` is the `Answer`."""
         self._inbox.append(sequence)
         self._wake.set()
 
@@ -94,7 +85,7 @@ class Stepper:
         events = self._engine.step()
         self._pulse.end(moved=bool(events))
         for event in events:
-            self._absorb(event)
+            self._replier.absorb(event)
 
     def _take_inbox(self) -> None:
         while self._inbox:
@@ -103,45 +94,3 @@ class Stepper:
                 self._engine.submit(item)
             else:
                 self._engine.cancel(item)
-
-    def _absorb(self, event: EngineEvent) -> None:
-        seat = event.sequence.tag
-        assert isinstance(seat, Seat)
-        if seat.ended:  # a stop string ended it while the engine still drew a token
-            return
-        match event:
-            case Progress(sequence, tokens):
-                self._extend(seat, sequence, tokens)
-            case Finished(_, "cancelled"):
-                self._on_outcome(seat, Cancelled(seat.job))
-            case Finished(_, reason):
-                self._emit(seat, seat.finish_text())
-                self._on_outcome(seat, self._succeeded(seat, "length" if reason == "length" else "stop"))
-            case Broken(_, code, message):
-                error = ERROR_OF_CODE.get(code, ModelFailed)(message, code=code)
-                self._on_outcome(seat, Failed(seat.job, error))
-
-    def _extend(self, seat: Seat, sequence: Sequence, tokens: tuple[int, ...]) -> None:
-        text, stopped = seat.take_tokens(tokens)
-        self._emit(seat, text)
-        if stopped:
-            self._engine.cancel(sequence.id)
-            self._on_outcome(seat, self._succeeded(seat, "stop"))
-
-    def _emit(self, seat: Seat, text: str) -> None:
-        if text:
-            seat.text.append(text)
-            if seat.job.streams:
-                self._publisher.say(seat.job, Delta(text))
-
-    def _succeeded(self, seat: Seat, reason: FinishReason) -> Succeeded:
-        usage = seat.usage()
-        body = completion_body(
-            job_id=seat.job.id,
-            created=int(time.time()),
-            model=seat.job.model,
-            text="".join(seat.text),
-            finish_reason=reason,
-            usage=usage,
-        )
-        return Succeeded(seat.job, body, usage, self._provenance | {"attempt": seat.job.attempt})

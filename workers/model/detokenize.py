@@ -29,6 +29,10 @@ class Detokenizer:
         self._window_start = 0
         self._shown = 0
 
+    def is_text(self, token: int) -> bool:
+        """Whether this token becomes text at all."""
+        return token not in self._special
+
     def push(self, ids: Iterable[int]) -> str:
         """Text that these tokens complete."""
         self._tokens += [token for token in ids if token not in self._special]

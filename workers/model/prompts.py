@@ -21,6 +21,7 @@ from workers.model.detokenize import Detokenizer, special_ids
 from workers.model.prepared import Prepared, PromptCounts
 from workers.model.processors import Processor, media_needs, placeholder_ids
 from workers.model.templates import ChatTemplate
+from workers.model.token_bytes import TokenBytes
 
 _KIND_OF = {DecodedImage: MediaKind.IMAGE, DecodedVideo: MediaKind.VIDEO, DecodedAudio: MediaKind.AUDIO}
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -44,6 +45,8 @@ class Prompter:
     ) -> None:
         self.needs: MediaNeeds = media_needs(processor, config)
         self.eos_ids = eos_ids
+        self.vocab_size = _vocab_size(config, processor)
+        self.token_bytes = TokenBytes(processor.tokenizer)
         self._dtype = dtype
         self._original = processor
         self._idle: SimpleQueue[Processor] = SimpleQueue()
@@ -127,6 +130,12 @@ class Prompter:
             video=counts[MediaKind.VIDEO],
             audio=counts[MediaKind.AUDIO],
         )
+
+
+def _vocab_size(config: PretrainedConfig, processor: Processor) -> int:
+    """How many tokens the model can draw; its table may be longer than the tokenizer's."""
+    text = config.get_text_config(decoder=True)
+    return int(getattr(text, "vocab_size", None) or len(processor.tokenizer))
 
 
 def _with_media(messages: Sequence[Message], media: Sequence[Decoded], needs: MediaNeeds) -> list[Message]:

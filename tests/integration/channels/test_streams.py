@@ -9,7 +9,7 @@ import redis
 from valkey_server import ValkeyServer
 
 from service.channels.streams import Streams
-from service.contract.streams import Delta, Ended, Restarted, StreamEvent
+from service.contract.streams import Delta, Ended, HeardEvent, Restarted
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def streams(valkey: ValkeyServer) -> Iterator[Streams]:
     streams.close()
 
 
-def collected(streams: Streams, job_id: int, attempt: int, max_ticks: int = 20) -> list[StreamEvent]:
-    events: list[StreamEvent] = []
+def collected(streams: Streams, job_id: int, attempt: int, max_ticks: int = 20) -> list[HeardEvent]:
+    events: list[HeardEvent] = []
     for event in streams.follow(job_id, attempt, timeout=0.1):
         if event is not None:
             events.append(event)
@@ -54,11 +54,35 @@ def test_a_listener_hears_what_comes_while_it_listens(streams: Streams) -> None:
 
 
 def test_attempts_are_never_spliced(streams: Streams) -> None:
-    streams.publish_many([(4, 1, Delta("first try")), (4, 2, Delta("second try"))])
-    streams.publish_many([(4, 1, Restarted()), (4, 2, Ended())])
+    streams.publish_many([(4, 1, Delta("first try")), (4, 2, Delta("second try")), (4, 2, Ended())])
 
-    assert collected(streams, 4, 1) == [Delta("first try"), Restarted()]
+    assert collected(streams, 4, 1) == [Delta("first try")]
     assert collected(streams, 4, 2) == [Delta("second try"), Ended()]
+
+
+def test_a_worker_that_goes_on_with_an_attempt_given_back_is_heard_as_a_restart(
+    streams: Streams, valkey: ValkeyServer
+) -> None:
+    streams.publish_many([(10, 1, Delta("Once ")), (10, 1, Delta("upon "))])
+    another = Streams(valkey.url)
+    another.publish_many([(10, 1, Delta("Once upon ")), (10, 1, Delta("a time")), (10, 1, Ended())])
+    another.close()
+
+    assert collected(streams, 10, 1) == [
+        Delta("Once "),
+        Delta("upon "),
+        Restarted(),
+        Delta("Once upon "),
+        Delta("a time"),
+        Ended(),
+    ]
+
+
+def test_a_delta_arrives_with_its_choice_its_probabilities_and_its_calls(streams: Streams) -> None:
+    told = Delta("☀", 2, ({"token": "☀", "logprob": -0.5},), ({"id": "call_1", "type": "function"},))
+    streams.publish_many([(11, 1, told), (11, 1, Ended())])
+
+    assert collected(streams, 11, 1) == [told, Ended()]
 
 
 def test_a_listener_is_ticked_while_nothing_comes(streams: Streams) -> None:

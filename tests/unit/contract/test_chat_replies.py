@@ -3,7 +3,7 @@
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from service.contract.jobs import Usage
-from service.contract.openai import chunk, completion_body, usage_body, usage_chunk
+from service.contract.openai import choice_body, chunk, completion_body, usage_body, usage_chunk
 
 USAGE = Usage(
     prompt_tokens=30,
@@ -16,9 +16,8 @@ USAGE = Usage(
 
 
 def test_a_whole_completion_is_one_that_the_official_client_accepts():
-    body = completion_body(
-        job_id=7, created=1_700_000_000, model="tiny", text="A red disc.", finish_reason="stop", usage=USAGE
-    )
+    choice = choice_body(index=0, text="A red disc.", finish_reason="stop")
+    body = completion_body(job_id=7, created=1_700_000_000, model="tiny", choices=[choice], usage=USAGE)
     completion = ChatCompletion.model_validate(body, strict=True)
     assert completion.choices[0].message.content == "A red disc."
     assert completion.usage is not None

@@ -7,9 +7,14 @@ import pytest
 
 from service.contract.media import MediaKind
 from service.contract.openai import ignored_fields, media_refs, parse_chat_request, template_messages
+from service.contract.sampling import MAX_CHOICES, seed_of
 from service.errors import BadRequest
 
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
+REGEX = {"type": "regex", "value": "[a-z]+"}
+TOOL = {"type": "function", "function": {"name": "look_up"}}
+NAMED = {"type": "function", "function": {"name": "look_up"}}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"word": "cat"}'}}
 
 
 def parsed(**fields: Any):
@@ -77,6 +82,44 @@ def test_templates_see_placeholders_where_media_stand():
     ]
 
 
+def test_the_answers_of_tools_are_shown_with_their_names_and_calls_with_their_arguments():
+    body = {
+        "messages": [
+            {"role": "user", "content": "What is a cat?"},
+            {"role": "assistant", "content": None, "refusal": None, "tool_calls": [CALL]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "An animal."},
+        ]
+    }
+    request = parse_chat_request(orjson.dumps(body))
+    function = {"name": "look_up", "arguments": {"word": "cat"}}
+    assert template_messages(request)[1:] == [
+        {
+            "role": "assistant",
+            "content": [],
+            "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
+        },
+        {
+            "role": "tool",
+            "content": [{"type": "text", "text": "An animal."}],
+            "tool_call_id": "call_1",
+            "name": "look_up",
+        },
+    ]
+    assert ignored_fields(request) == []
+
+
+def test_tools_that_may_not_be_called_leave_the_form_of_the_answer_free():
+    request = parsed(tools=[TOOL], tool_choice="none", response_format={"type": "json_object"})
+    assert request.usable_tools == []
+    assert request.grammar_spec is not None
+
+
+def test_every_answer_of_a_request_draws_by_a_seed_of_its_own_and_the_first_by_the_requests():
+    seeds = {seed: [seed_of(choice, seed) for choice in range(MAX_CHOICES)] for seed in range(200)}
+    assert all(drawn[0] == seed for seed, drawn in seeds.items())
+    assert len({seed for drawn in seeds.values() for seed in drawn}) == 200 * MAX_CHOICES
+
+
 def test_unknown_fields_are_named_wherever_they_stand():
     body = of_parts({"type": "text", "text": "Hello", "weight": 3}) | {"priority": 1, "tools": []}
     assert ignored_fields(parse_chat_request(orjson.dumps(body))) == [
@@ -95,7 +138,7 @@ def test_unknown_fields_are_named_wherever_they_stand():
         ({"temperature": -0.1}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"top_p": 1.01}, "top_p"),
-        ({"n": 2}, "n"),
+        ({"n": 17}, "n"),
         ({"n": 0}, "n"),
         ({"seed": 1 << 63}, "seed"),
         ({"seed": 0.5}, "seed"),
@@ -105,16 +148,48 @@ def test_unknown_fields_are_named_wherever_they_stand():
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
         ({"model": ""}, "model"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"logprobs": True}, "logprobs"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty"),
-        ({"logit_bias": {"1": 5}}, "logit_bias"),
+        ({"presence_penalty": 2.1}, "presence_penalty"),
+        ({"frequency_penalty": -2.1}, "frequency_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"logit_bias": {"1": 101}}, "logit_bias.1"),
+        ({"logit_bias": {"one": 5}}, "logit_bias"),
+        ({"logit_bias": {"-1": 5}}, "logit_bias"),
+        ({"logit_bias": {str(i): 1 for i in range(301)}}, "logit_bias"),
+        ({"logprobs": 3}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"stop_token_ids": [-1]}, "stop_token_ids[0]"),
+        ({"stop_token_ids": [1] * 65}, "stop_token_ids"),
+        ({"min_tokens": 9, "max_tokens": 8}, "min_tokens"),
+        ({"response_format": {"type": "yaml"}}, "response_format.type"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"grammar": {"type": "regex", "value": ""}}, "grammar.value"),
+        ({"grammar": {"type": "poem", "value": "x"}}, "grammar.type"),
+        ({"grammar": REGEX, "response_format": {"type": "json_object"}}, "grammar"),
+        ({"tools": [TOOL], "grammar": REGEX}, "grammar"),
+        ({"tools": [TOOL], "response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        ({"tools": [TOOL, TOOL]}, "tools"),
+        ({"tools": [TOOL], "tool_choice": "always"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": NAMED | {"function": {"name": "other"}}}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
         ({"chat_template": "{{ x }}"}, "chat_template"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "boss", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0]"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages[0]"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [CALL | {"function": {"name": "a"}}]}]},
+            "messages[0].tool_calls[0].function.arguments",
+        ),
+        ({"messages": [{"role": "user"}]}, "messages[0]"),
         ({"messages": [{"role": "assistant", "content": None}]}, "messages"),
         (of_parts({"type": "zip"}), "messages[0].content[0]"),
         (of_parts({"type": "image_url"}), "messages[0].content[0].image_url"),
@@ -139,6 +214,7 @@ def test_a_wrong_value_is_refused_with_its_field_and_no_library_text(fields, par
     "neutral",
     [
         {"n": 1},
+        {"functions": []},
         {"tools": []},
         {"tool_choice": "none"},
         {"logprobs": False},

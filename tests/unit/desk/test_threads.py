@@ -10,7 +10,7 @@ from service.contract.jobs import ClaimedJob
 from service.contract.lifecycle import JobClass
 from service.contract.streams import Delta, Ended, StreamEvent
 from workers.desk.publisher import Publisher
-from workers.desk.seats import Seat, Seats
+from workers.desk.seats import Seats
 from workers.desk.stepper import Stepper
 from workers.engine.engine import Engine
 from workers.engine.protocol import Pending, Sampling, Sequence, StepPlan
@@ -95,7 +95,7 @@ def test_an_exception_that_no_row_can_be_blamed_for_ends_the_engine_and_is_told_
     )
     stepper.start()
 
-    stepper.submit(Sequence(1, ScriptedPrompt((5, 6)), Sampling(), tag=Seat(job(1))))
+    stepper.submit(Sequence(1, ScriptedPrompt((5, 6)), Sampling()))
 
     assert crashed.wait(5)
     stepper.close()

@@ -1,0 +1,87 @@
+"""What the engine's events mean for the jobs: text to the listeners, and an outcome once all answers are there."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from service.contract.jobs import Cancelled, Failed, Outcome, Succeeded
+from service.contract.replies import FinishReason, completion_body
+from service.contract.streams import Delta
+from service.errors import BadRequest, ContextTooLong, ModelFailed, OutOfMemory, SluiceError
+from workers.desk.answers import Answer
+from workers.desk.publisher import Publisher
+from workers.desk.seats import Seat
+from workers.engine.protocol import Broken, EngineEvent, Finished, Progress
+
+ERROR_OF_CODE: dict[str, type[SluiceError]] = {
+    "context_length_exceeded": ContextTooLong,
+    "out_of_memory": OutOfMemory,
+    "invalid_value": BadRequest,
+}
+
+
+class Replier:
+    """Used by the stepping thread alone. cancel: ends a sequence of the engine by its number."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        provenance: Mapping[str, Any],
+        on_outcome: Callable[[Seat, Outcome], None],
+        cancel: Callable[[int], None],
+    ) -> None:
+        self._publisher = publisher
+        self._provenance = provenance
+        self._on_outcome = on_outcome
+        self._cancel = cancel
+
+    def absorb(self, event: EngineEvent) -> None:
+        """Take one event of the engine."""
+        answer = event.sequence.tag
+        assert isinstance(answer, Answer)
+        seat = answer.seat
+        if seat.ended or answer.has_ended:  # a stop string ended it while the engine still drew a token
+            return
+        match event:
+            case Progress(_, tokens, logprobs):
+                seat.note_token()
+                delta, stopped = answer.take(tokens, logprobs)
+                self._tell(seat, delta)
+                if stopped:
+                    self._cancel(answer.number)
+                    self._end(answer, "stop")
+            case Finished(_, "cancelled"):
+                self._settle(seat, Cancelled(seat.job))
+            case Finished(_, reason):
+                self._tell(seat, answer.finish())
+                self._end(answer, "length" if reason == "length" else "stop")
+            case Broken(_, code, message):
+                error = ERROR_OF_CODE.get(code, ModelFailed)(message, code=code)
+                self._settle(seat, Failed(seat.job, error))
+
+    def _tell(self, seat: Seat, delta: Delta | None) -> None:
+        if delta is not None and seat.job.streams:
+            self._publisher.say(seat.job, delta)
+
+    def _end(self, answer: Answer, reason: FinishReason) -> None:
+        answer.end(reason)
+        if answer.seat.has_all_answers:
+            self._on_outcome(answer.seat, self._succeeded(answer.seat))
+
+    def _settle(self, seat: Seat, outcome: Outcome) -> None:
+        """The job ends without a reply; its other answers are of no use any more."""
+        for other in seat.answers:
+            if not other.has_ended:
+                self._cancel(other.number)
+        self._on_outcome(seat, outcome)
+
+    def _succeeded(self, seat: Seat) -> Succeeded:
+        usage = seat.usage()
+        body = completion_body(
+            job_id=seat.job.id,
+            created=int(time.time()),
+            model=seat.job.model,
+            choices=[answer.body() for answer in seat.answers],
+            usage=usage,
+        )
+        return Succeeded(seat.job, body, usage, {**self._provenance, "attempt": seat.job.attempt})
