@@ -18,6 +18,8 @@ from workers.model.constraints import Follower, GrammarMasks, TokenConstraint, c
 from workers.model.drawing import draw_free, draw_narrowed, narrows
 from workers.model.penalties import Penalties
 
+_NONE: frozenset[int] = frozenset()
+
 # Changes gathered logits [rows, vocabulary] in place.
 Edit: TypeAlias = Callable[[torch.Tensor], None]
 DrawRows: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -70,6 +72,8 @@ class DrawPlan:
     @property
     def failed(self) -> frozenset[int]:
         """Offsets of the rows whose grammar could not go on."""
+        if not self.masks:
+            return _NONE
         return frozenset(offset for masks in self.masks for offset in masks.failed)
 
 

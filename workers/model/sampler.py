@@ -109,10 +109,15 @@ class RowSampler:
 
     def _plan(self, start: int, stop: int, vocabulary: int) -> DrawPlan:
         plan = self._plans.get((start, stop))
-        if plan is None or any(not self._banned(start + offset) for offset in plan.early):
+        if plan is None or (plan.early and self._may_end(start, plan)):
             wishes = [Wish(row - start, self._settings[row], self._banned(row)) for row in range(start, stop)]
             plan = self._plans[start, stop] = self._planner.plan(start, wishes, vocabulary)
         return plan
+
+    def _may_end(self, start: int, plan: DrawPlan) -> bool:
+        """Whether a row that could not end its answer when this was planned now can."""
+        rows = (start + offset for offset in plan.early)
+        return any(self._drawn[row] >= self._settings[row].min_tokens for row in rows)
 
     def _banned(self, row: int) -> tuple[int, ...]:
         """Tokens that would end a row's answer before its min_tokens."""
