@@ -1,14 +1,32 @@
 """One frozen settings object, read once from the environment. Names without a prefix are the field's own."""
 
+import json
 import os
+import re
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import ConfigurationError
 
 BUNDLED_MODEL = Path(__file__).resolve().parent.parent / "models" / "tiny-gemma4"
 GIB = 1 << 30
+
+QUANT_BITS = (8, 4, 3, 2, 1)
+QUANT_GROUP_SIZES = (8, 16, 32, 64, 128, 256)
+QUANT_ORGANIZATIONS = ("default", "moqe")
+LINEAR_KERNELS = ("auto", "torch", "onednn-packed", "int4", "dequantize")
+
+
+CHOICES: dict[str, tuple[int | str, ...]] = {
+    "quant_bits": QUANT_BITS,
+    "quant_group_size": QUANT_GROUP_SIZES,
+    "quant_organization": QUANT_ORGANIZATIONS,
+    "linear_kernel": LINEAR_KERNELS,
+}
 
 
 class Settings(BaseSettings):
@@ -35,6 +53,16 @@ class Settings(BaseSettings):
     model: str = str(BUNDLED_MODEL)
     served_name: str | None = None
     quant_bits: int | None = 8
+    # Numbers that share a scale; JSON of layer-name pattern -> bits or null, the first that matches decides; `moqe`
+    # quantizes experts alone; a JSON list of layer-name patterns instead of the layers that are skipped by default.
+    quant_group_size: int = 64
+    quant_rules: dict[str, int | None] = Field(default_factory=dict)
+    quant_organization: str = "default"
+    quant_skip: tuple[str, ...] | None = None
+    # Where quantized checkpoints are kept for the next start, from the data directory on; none keeps none.
+    quant_cache: Path | None = Path("quantized")
+    quant_cache_bytes: int = 50 * GIB
+    linear_kernel: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
     chat_template: Path | None = None
@@ -85,3 +113,61 @@ class Settings(BaseSettings):
     def model_name(self) -> str:
         """The name under which /v1/models lists the model."""
         return self.served_name or Path(self.model).name
+
+    @cached_property
+    def quant_cache_dir(self) -> Path | None:
+        """The folder of quantized checkpoints, or None where they are not kept."""
+        return self.data_dir.resolve() / self.quant_cache if self.quant_cache else None
+
+    @field_validator("quant_bits", "quant_group_size", "quant_organization", "linear_kernel")
+    @classmethod
+    def _is_a_choice(cls, value: int | str | None, info: ValidationInfo) -> int | str | None:
+        choices = CHOICES[str(info.field_name)]
+        if value is not None and value not in choices:
+            raise ConfigurationError(
+                f"{_name(info)} cannot be {value}.", hint=f"Use one of {', '.join(map(str, choices))}."
+            )
+        return value
+
+    @field_validator("quant_rules", "quant_skip", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name == "quant_rules":
+            return {}
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{_name(info)} is not JSON: {value}",
+                hint="""Write patterns of layer names, such as {"mlp": 4, "lm_head": null} for rules.""",
+            ) from error
+
+    @field_validator("quant_rules", "quant_skip")
+    @classmethod
+    def _patterns_compile(cls, value: Any, info: ValidationInfo) -> Any:
+        for pattern in value or ():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigurationError(
+                    f"{_name(info)} holds {pattern!r}, which is not a regular expression ({error}).",
+                    hint="Patterns are Python's, searched in the names of layers.",
+                ) from error
+        return value
+
+    @field_validator("quant_rules")
+    @classmethod
+    def _rules_name_bits(cls, rules: dict[str, int | None]) -> dict[str, int | None]:
+        wrong = [bits for bits in rules.values() if bits is not None and bits not in QUANT_BITS]
+        if wrong:
+            raise ConfigurationError(
+                f"A quantization rule cannot ask for {wrong[0]} bits.",
+                hint=f"Use one of {', '.join(map(str, QUANT_BITS))}, or null.",
+            )
+        return rules
+
+
+def _name(info: ValidationInfo) -> str:
+    return f"SLUICE_{info.field_name}".upper()

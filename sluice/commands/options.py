@@ -38,8 +38,32 @@ def model_options(function: Decorated) -> Decorated:
         click.option("--served-name", help="The name that clients call the model by."),
         click.option(
             "--quant",
-            type=click.Choice(["8", "4", "3", "2", "none"]),
+            "--isq",
+            "quant",
+            type=click.Choice(["8", "4", "3", "2", "1", "none"]),
             help="HQQ bits for the weights, or none [default: 8].",
+        ),
+        click.option(
+            "--quant-group-size",
+            type=click.Choice(["8", "16", "32", "64", "128", "256"]),
+            help="How many weights share a scale [default: 64].",
+        ),
+        click.option(
+            "--quant-rules",
+            metavar="JSON",
+            help="""Bits by layer-name pattern, such as '{"mlp": 4, "o_proj": null}'; the first match decides.""",
+        ),
+        click.option(
+            "--quant-organization",
+            "--isq-organization",
+            "quant_organization",
+            type=click.Choice(["default", "moqe"]),
+            help="moqe: quantize a mixture's experts alone.",
+        ),
+        click.option(
+            "--linear-kernel",
+            type=click.Choice(["auto", "torch", "onednn-packed", "int4", "dequantize"]),
+            help="How linear layers compute [default: what a measurement says].",
         ),
         click.option("--device", help="cpu, cuda, cuda:1 … [default: the best there is]."),
         click.option(
@@ -60,12 +84,26 @@ def chosen_model(
     quant: str | None,
     device: str | None,
     chat_template: Path | None,
+    quant_group_size: str | None,
+    quant_rules: str | None,
+    quant_organization: str | None,
+    linear_kernel: str | None,
 ) -> "ModelOptions":
     """The value of `model_options`."""
     from sluice.launcher.options import ModelOptions
 
     bits = {None: None, "none": 0}.get(quant, int(quant) if quant and quant != "none" else None)
-    return ModelOptions(model, served_name, bits, device, chat_template)
+    return ModelOptions(
+        model,
+        served_name,
+        bits,
+        device,
+        chat_template,
+        int(quant_group_size) if quant_group_size else None,
+        quant_rules,
+        quant_organization,
+        linear_kernel,
+    )
 
 
 def connected(url: str, key: str | None) -> "Client":

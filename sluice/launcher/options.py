@@ -12,13 +12,17 @@ CODE_ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model to serve and how. None: the service's default. quant_bits: 0 for none."""
+    """Which model to serve and how. None: the service's default. quant_bits: 0 for none. quant_rules: JSON."""
 
     model: str | None = None
     served_name: str | None = None
     quant_bits: int | None = None
     device: str | None = None
     chat_template: Path | None = None
+    quant_group_size: int | None = None
+    quant_rules: str | None = None
+    quant_organization: str | None = None
+    linear_kernel: str | None = None
 
     def environment(self) -> dict[str, str]:
         """The settings that differ from the defaults, as environment variables."""
@@ -27,6 +31,10 @@ class ModelOptions:
             "SLUICE_MODEL": model,
             "SLUICE_SERVED_NAME": self.served_name,
             "SLUICE_QUANT_BITS": {None: None, 0: "none"}.get(self.quant_bits, str(self.quant_bits)),
+            "SLUICE_QUANT_GROUP_SIZE": str(self.quant_group_size) if self.quant_group_size else None,
+            "SLUICE_QUANT_RULES": self.quant_rules,
+            "SLUICE_QUANT_ORGANIZATION": self.quant_organization,
+            "SLUICE_LINEAR_KERNEL": self.linear_kernel,
             "SLUICE_DEVICE": self.device,
             "SLUICE_CHAT_TEMPLATE": str(self.chat_template.resolve()) if self.chat_template else None,
         }

@@ -6,9 +6,9 @@ import torch
 from hqq.core.quantize import Quantizer  # type: ignore[import-untyped]
 from torch import Tensor
 
-BITS = (8, 4, 3, 2, 1)
-GROUP_SIZES = (8, 16, 32, 64, 128, 256)
-_SMALLEST_GROUP = GROUP_SIZES[0]
+from service.settings import QUANT_GROUP_SIZES
+
+_SMALLEST_GROUP = min(QUANT_GROUP_SIZES)
 # What the solver works on at a time on a CPU: its twenty rounds run four times faster on what fits a core's cache.
 _SOLVED_NUMBERS = 1 << 17
 _ROUNDS_FOR_TWO_LEVELS = 4

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +23,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from service.contract.media import MediaNeeds
 from service.errors import ConfigurationError
-from service.settings import Settings
+from service.settings import QUANT_BITS, Settings
 from workers.model.checkpoints import Checkpoint, damaged_weights, find_checkpoint
-from workers.model.hqq_weight import BITS
 from workers.model.packed import KernelChoice, choose_linears
 from workers.model.processors import load_processor, processor_backend
 from workers.model.prompts import Prompter
@@ -48,8 +47,9 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 class LoadOptions:
     """What to load, and how. `auto`: a CUDA device where there is one; float32 on a CPU, bfloat16 on CUDA.
 
-    model: a folder or a hub name. quant_bits: 8, 4, 3, 2, or None for full precision.
-    quant_skip: regular expressions on the names of layers that keep full precision.
+    model: a folder or a hub name. quant_bits: 8, 4, 3, 2, 1, or None for full precision; the other `quant_` options
+    are `HqqOptions`'. quant_cache: the folder in which quantized checkpoints are kept, up to `quant_cache_bytes`.
+    linear_kernel: one of `service.settings.LINEAR_KERNELS`.
     """
 
     model: str
@@ -58,6 +58,11 @@ class LoadOptions:
     quant_bits: int | None = None
     quant_group_size: int = 64
     quant_skip: tuple[str, ...] = DEFAULT_SKIP
+    quant_rules: Mapping[str, int | None] = field(default_factory=dict)
+    quant_organization: str = "default"
+    quant_cache: Path | None = None
+    quant_cache_bytes: int = 50 << 30
+    linear_kernel: str = "auto"
     chat_template: Path | None = None
     num_threads: int | None = None
     revision: str | None = None
@@ -71,6 +76,13 @@ class LoadOptions:
             device=settings.device,
             dtype=settings.dtype,
             quant_bits=settings.quant_bits,
+            quant_group_size=settings.quant_group_size,
+            quant_skip=DEFAULT_SKIP if settings.quant_skip is None else settings.quant_skip,
+            quant_rules=settings.quant_rules,
+            quant_organization=settings.quant_organization,
+            quant_cache=settings.quant_cache_dir,
+            quant_cache_bytes=settings.quant_cache_bytes,
+            linear_kernel=settings.linear_kernel,
             chat_template=settings.chat_template,
             num_threads=settings.num_torch_threads,
         )
@@ -130,7 +142,7 @@ def load(options: LoadOptions) -> Loaded:
     with _refuse_what_cannot_load(checkpoint, device):
         model = _load_model(auto_class, checkpoint, config, device, dtype, quantization)
     _use_cores(model, options.num_threads)
-    linears = choose_linears(model) if device.type == "cpu" else KernelChoice("torch")
+    linears = choose_linears(model, options.linear_kernel)
     prompter = Prompter(processor, config, template=template, eos_ids=_eos_ids(model, processor), dtype=dtype)
     seconds = time.perf_counter() - started
     provenance = {
@@ -140,6 +152,7 @@ def load(options: LoadOptions) -> Loaded:
         "dtype": str(dtype).removeprefix("torch."),
         "quantization": describe(model),
         "linear_kernel": linears.kernel,
+        "quantized_kernel": linears.quantized_kernel if describe(model) else None,
         "rebuilt_layers": linears.num_rebuilt,
         "processor": processor_backend(),
     }
@@ -160,7 +173,7 @@ def _use_cores(model: PreTrainedModel, wanted: int | None) -> None:
 
     A small model's operators end before a second core has woken: its threads cost more than they give.
     """
-    if wanted is None and model.num_parameters() < SMALL_PARAMETERS:
+    if wanted is None and _num_weights(model) < SMALL_PARAMETERS:
         wanted = 1
     if wanted is not None:
         torch.set_num_threads(wanted)
@@ -221,12 +234,18 @@ def _load_model(
 def _quantization(options: LoadOptions) -> HqqOptions | None:
     if options.quant_bits is None:
         return None
-    if options.quant_bits not in BITS:
+    if options.quant_bits not in QUANT_BITS:
         raise ConfigurationError(
             f"HQQ cannot store {options.quant_bits} bits.",
-            hint=f"Use one of {', '.join(map(str, BITS))}, or none.",
+            hint=f"Use one of {', '.join(map(str, QUANT_BITS))}, or none.",
         )
-    return HqqOptions(options.quant_bits, options.quant_group_size, options.quant_skip)
+    return HqqOptions(
+        options.quant_bits,
+        options.quant_group_size,
+        options.quant_skip,
+        options.quant_rules,
+        options.quant_organization,
+    )
 
 
 def _log_loaded(

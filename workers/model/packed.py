@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from service.errors import ConfigurationError
+from service.settings import LINEAR_KERNELS
 from workers.model import int4
 from workers.model.hqq_experts import HqqExperts
 from workers.model.hqq_linear import HqqLinear
 from workers.model.int4 import Int4Linear
 from workers.model.timing import fastest
 
-AUTO, TORCH, PACKED, INT4, DEQUANTIZE = "auto", "torch", "onednn-packed", "int4", "dequantize"
-KERNELS = (AUTO, TORCH, PACKED, INT4, DEQUANTIZE)
+AUTO, TORCH, PACKED, INT4, DEQUANTIZE = LINEAR_KERNELS
 
 # A decode step's rows, and a prefill's.
 _MEASURED_ROWS = (16, 128)
@@ -105,9 +105,9 @@ def choose_linears(model: nn.Module, kernel: str = AUTO) -> KernelChoice:
 
     Errors: ConfigurationError for a kernel that does not exist, or not on the model's device.
     """
-    if kernel not in KERNELS:
+    if kernel not in LINEAR_KERNELS:
         raise ConfigurationError(
-            f"There is no linear kernel '{kernel}'.", hint=f"Use {', '.join(KERNELS[:-1])} or {KERNELS[-1]}."
+            f"There is no linear kernel '{kernel}'.", hint=f"Use one of {', '.join(LINEAR_KERNELS)}."
         )
     layers = {name: module for name, module in model.named_modules() if _is_linear(module)}
     if kernel == INT4:

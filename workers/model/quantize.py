@@ -35,7 +35,6 @@ DEFAULT_SKIP = (
 )
 
 
-ORGANIZATIONS = ("default", "moqe")
 _EXPERT = re.compile(r"(^|\.)experts(\.|$)")
 
 
