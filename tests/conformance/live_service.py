@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -39,15 +40,15 @@ class Live:
     api_pid: int
 
 
-def ingest(live: Live, batch_id: str) -> None:
+def ingest(parts: Parts, batch_id: str) -> None:
     """What an io worker does when the doorbell rings for a new batch."""
-    ingest_manifest(live.parts, batch_id)
+    ingest_manifest(parts, batch_id)
 
 
-def export(live: Live, batch_id: str) -> None:
+def export(parts: Parts, batch_id: str) -> None:
     """What an io worker does when the last job has ended; waits until it has."""
-    _wait_for(lambda: _is_closed(live.parts, batch_id))
-    export_results(live.parts, batch_id)
+    wait_for(lambda: _is_closed(parts, batch_id))
+    export_results(parts, batch_id)
 
 
 def _is_closed(parts: Parts, batch_id: str) -> bool:
@@ -59,16 +60,28 @@ def _is_closed(parts: Parts, batch_id: str) -> bool:
 @contextmanager
 def running(folder: Path) -> Iterator[Live]:
     """Everything, until the block is left."""
+    with service(folder) as (parts, url, pid):
+        worker = ScriptedWorker(parts, MODEL)
+        worker.start()
+        yield Live(url, parts, worker, pid)
+        worker.stop()
+
+
+@contextmanager
+def service(folder: Path, **options: Any) -> Iterator[tuple[Parts, str, int]]:
+    """A service that no worker works for yet: its parts, its URL without /v1, and the pid of its web process.
+
+    options: settings for those who use the parts.
+    """
     with _valkey(folder) as redis_url:
-        settings = Settings(data_dir=folder / "data", redis_url_setting=redis_url, served_name=MODEL)
+        settings = Settings(
+            data_dir=folder / "data", redis_url_setting=redis_url, served_name=MODEL, **options
+        )
         settings.data_dir.mkdir()
         migrate(settings.database_url)
         parts = assemble(settings)
-        worker = ScriptedWorker(parts, MODEL)
-        worker.start()
         with _gunicorn(settings, redis_url, folder) as (url, pid):
-            yield Live(url, parts, worker, pid)
-        worker.stop()
+            yield parts, url, pid
         parts.close()
 
 
@@ -78,7 +91,7 @@ def _valkey(folder: Path) -> Iterator[str]:
     unix_socket = folder / "valkey.sock"
     options = ["--port", "0", "--unixsocket", str(unix_socket), "--save", "", "--dir", str(folder)]
     with _process([str(binary), *options], folder / "valkey.log", os.environ):
-        _wait_for(unix_socket.exists)
+        wait_for(unix_socket.exists)
         yield f"unix://{unix_socket}"
 
 
@@ -102,7 +115,7 @@ def _gunicorn(settings: Settings, redis_url: str, folder: Path) -> Iterator[tupl
     ]
     with _process(command, folder / "gunicorn.log", environment) as process:
         url = f"http://127.0.0.1:{port}"
-        _wait_for(lambda: _answers(url))
+        wait_for(lambda: _answers(url))
         yield url, process.pid
 
 
@@ -132,7 +145,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _wait_for(happens: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(happens: Callable[[], bool], seconds: float = 20) -> None:
     give_up = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < give_up

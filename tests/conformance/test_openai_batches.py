@@ -65,8 +65,8 @@ def test_a_batch_runs_to_completion_with_its_output_and_error_files(client: Open
         input_file_id=file.id, endpoint=ENDPOINT, completion_window="24h", metadata={"project": "zoo"}
     )
     assert batch.status == "validating"
-    ingest(live, batch.id)
-    export(live, batch.id)
+    ingest(live.parts, batch.id)
+    export(live.parts, batch.id)
     batch = client.batches.retrieve(batch.id)
     assert batch.status == "completed"
     assert batch.metadata == {"project": "zoo"}
@@ -89,11 +89,11 @@ def test_a_batch_runs_to_completion_with_its_output_and_error_files(client: Open
 def test_a_batch_can_be_cancelled_and_keeps_what_it_has(client: OpenAI, live: Live):
     file = client.files.create(file=manifest(line("a", "say yes"), line("b", "stall")), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint=ENDPOINT, completion_window="24h")
-    ingest(live, batch.id)
+    ingest(live.parts, batch.id)
     while client.batches.retrieve(batch.id).request_counts.completed < 1:
         pass
     assert client.batches.cancel(batch.id).status == "cancelling"
-    export(live, batch.id)
+    export(live.parts, batch.id)
     batch = client.batches.retrieve(batch.id)
     assert batch.status == "cancelled"
     assert [row["custom_id"] for row in rows(client, batch.output_file_id)] == ["a"]
@@ -126,8 +126,8 @@ def test_json_lines_become_a_batch_at_once_with_the_options_of_the_query(raw: ht
     assert created.status_code == 200
     batch = created.json()
     assert batch["priority"] == 3
-    ingest(live, batch["id"])
-    export(live, batch["id"])
+    ingest(live.parts, batch["id"])
+    export(live.parts, batch["id"])
     page = raw.get("/v1/jobs", params={"batch_id": batch["id"]}).json()["data"]
     assert [job["status"] for job in page] == ["succeeded", "succeeded", "failed"]
     answers = [job["response"]["choices"][0]["message"]["content"] for job in page[:2]]
