@@ -64,7 +64,10 @@ def collate(prompts: Sequence[Prepared], pad_id: int, device: torch.device) -> M
     num_tokens = max(prompt.num_tokens for prompt in prompts)
     inputs = {
         name: torch.cat(
-            [_pad_left(prompt.inputs[name], num_tokens, pad_id, name) for prompt in prompts]
+            [
+                pad_left(prompt.inputs[name], num_tokens, pad_id if name == "input_ids" else 0)
+                for prompt in prompts
+            ]
             if name in PER_TOKEN
             else [prompt.inputs[name] for prompt in prompts]
         ).to(device, non_blocking=True)
@@ -77,9 +80,10 @@ def collate(prompts: Sequence[Prepared], pad_id: int, device: torch.device) -> M
     return inputs
 
 
-def _pad_left(tensor: torch.Tensor, num_tokens: int, pad_id: int, name: str) -> torch.Tensor:
+def pad_left(tensor: torch.Tensor, num_tokens: int, value: int) -> torch.Tensor:
+    """A tensor of [1, tokens, ...] with `num_tokens` tokens."""
     missing = num_tokens - tensor.shape[1]
     if missing == 0:
         return tensor
-    padding = tensor.new_full((1, missing, *tensor.shape[2:]), pad_id if name == "input_ids" else 0)
+    padding = tensor.new_full((1, missing, *tensor.shape[2:]), value)
     return torch.cat([padding, tensor], dim=1)

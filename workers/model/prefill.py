@@ -1,68 +1,146 @@
 """Prompts into rows: alike prompts share a forward; a group that breaks is halved until one prompt breaks alone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel
 
 from workers.engine.protocol import Prefill
-from workers.model import groups, hooks
+from workers.model import groups, hooks, prefix_states, resume
 from workers.model.decode import Breakage, failure_code
 from workers.model.draws import Draw
-from workers.model.prepared import Prepared
+from workers.model.hooks import Prefilled
+from workers.model.prefix_states import Beginning
+from workers.model.reuse import Findings, Opening, Reuse
 from workers.model.rows import Rows
 from workers.model.sampler import RowState
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Filled:
+    """What became of one prompt. findings: for the caches, once the draw has turned out finite."""
+
+    prefill: Prefill
+    outcome: Draw | Breakage
+    num_cached: int = 0
+    findings: Findings = field(default_factory=Findings)
 
 
 class Prefiller:
     """Prefills prompts into consecutive free rows. max_tokens: of one forward, with padding."""
 
-    def __init__(self, model: PreTrainedModel, rows: Rows, max_tokens: int) -> None:
+    def __init__(self, model: PreTrainedModel, rows: Rows, max_tokens: int, reuse: Reuse) -> None:
         self._model = model
         self._rows = rows
+        self._specs = rows.cache.specs
         self._max_tokens = max_tokens
+        self._reuse = reuse
         self._pad_id = _pad_id(model)
 
-    def fill(self, prefills: Sequence[Prefill], first_row: int) -> list[tuple[Prefill, Draw | Breakage]]:
+    def fill(self, prefills: Sequence[Prefill], first_row: int) -> list[Filled]:
         """Prefill into rows from `first_row` on and draw every prompt's first token.
 
         A prompt that breaks takes no row: the rows of the others stay without gaps, in the order of the answer.
         """
-        prompts = [_prepared(prefill) for prefill in prefills]
-        outcomes: list[tuple[Prefill, Draw | Breakage]] = []
-        for members in groups.split(prompts, self._max_tokens):
-            outcomes += self._fill_group([prefills[member] for member in members], first_row)
-            first_row += sum(isinstance(outcome, Draw) for _, outcome in outcomes[-len(members) :])
-        return outcomes
+        self._reuse.begin()
+        filled: list[Filled] = []
+        waiting = list(prefills)
+        while waiting:
+            openings, waiting = self._reuse.open(waiting)
+            for group in self._split(openings):
+                done = self._fill_group(group, first_row)
+                first_row += _num_rows(done)
+                filled += done
+        return filled
 
-    def _fill_group(self, group: list[Prefill], first_row: int) -> list[tuple[Prefill, Draw | Breakage]]:
+    def _split(self, openings: list[Opening]) -> list[list[Opening]]:
+        """Groups for one forward each: from scratch, with encoded media, from cached states."""
+        fresh = [opening for opening in openings if opening.hit is None]
+        apart = [[opening] for opening in fresh if opening.encoded or opening.encodes]
+        fresh = [opening for opening in fresh if not (opening.encoded or opening.encodes)]
+        together = groups.split([opening.prompt for opening in fresh], self._max_tokens)
+        resumed = [opening for opening in openings if opening.hit is not None]
+        return [
+            *([fresh[member] for member in members] for members in together),
+            *apart,
+            *resume.split(resumed, self._specs, self._reuse.rules, self._max_tokens),
+        ]
+
+    def _fill_group(self, group: list[Opening], first_row: int) -> list[Filled]:
         try:
             return self._forward(group, first_row)
         except Exception as error:
             code = failure_code(error)
         if len(group) == 1:
-            return [(group[0], Breakage(first_row, code))]
+            if group[0].is_helped:
+                # No cache may fail a request that would have gone well without it.
+                return self._fill_group([group[0].from_scratch()], first_row)
+            return [Filled(group[0].prefill, Breakage(first_row, code))]
         middle = len(group) // 2
         left = self._fill_group(group[:middle], first_row)
-        num_filled = sum(isinstance(outcome, Draw) for _, outcome in left)
-        return left + self._fill_group(group[middle:], first_row + num_filled)
+        return left + self._fill_group(group[middle:], first_row + _num_rows(left))
 
-    def _forward(self, group: list[Prefill], first_row: int) -> list[tuple[Prefill, Draw | Breakage]]:
+    def _forward(self, group: list[Opening], first_row: int) -> list[Filled]:
+        if group[0].hit is None:
+            return self._from_scratch(group, first_row)
+        return self._from_cached(group, first_row)
+
+    def _from_scratch(self, group: list[Opening], first_row: int) -> list[Filled]:
+        inputs = groups.collate([opening.prompt for opening in group], self._pad_id, self._model.device)
+        encoded, encoding = self._reuse.encode(group[0], inputs)
+        prefilled = hooks.prefill(self._model, inputs, encoded)
+        return self._load(
+            group, first_row, prefilled, [(prefilled, row) for row in range(len(group))], encoding
+        )
+
+    def _from_cached(self, group: list[Opening], first_row: int) -> list[Filled]:
+        model, specs = self._model, self._specs
+        layout = resume.collate(group, self._pad_id, model.device)
+        encoded, encoding = self._reuse.encode(group[0], layout.inputs)
+        cache = prefix_states.lay_out(model, specs, [_beginning(opening) for opening in group])
+        prefilled = hooks.prefill_on(
+            model, layout.inputs, cache, layout.num_new, spent=layout.spent, encoded=encoded
+        )
+        sources = []
+        for row, opening in enumerate(group):
+            gap = layout.gap(opening)
+            has_gap = gap.start < gap.stop
+            closed = prefix_states.without_gap(model, specs, prefilled, row, gap) if has_gap else prefilled
+            sources.append((closed, 0 if has_gap else row))
+        return self._load(group, first_row, prefilled, sources, encoding)
+
+    def _load(
+        self,
+        group: list[Opening],
+        first_row: int,
+        prefilled: Prefilled,
+        sources: list[tuple[Prefilled, int]],
+        encoding: Findings,
+    ) -> list[Filled]:
+        """Move prefilled prompts into rows and draw. sources: the cache of each, and its row there."""
         rows = self._rows
-        prompts = [_prepared(prefill) for prefill in group]
-        prefilled = hooks.prefill(self._model, groups.collate(prompts, self._pad_id, self._model.device))
-        for offset, (prefill, prompt) in enumerate(zip(group, prompts, strict=True)):
-            rows.load(first_row + offset, prefilled, offset, prompt.num_tokens)
-            state = RowState.at_start(prefill.sampling, prompt.inputs["input_ids"], prefilled.logits)
+        for offset, (opening, (source, source_row)) in enumerate(zip(group, sources, strict=True)):
+            prompt, sampling = opening.prompt, opening.prefill.sampling
+            rows.load(first_row + offset, source, source_row, prompt.num_tokens)
+            state = RowState.at_start(sampling, prompt.inputs["input_ids"], prefilled.logits)
             rows.sampler.load(first_row + offset, state)
         draw = rows.sampler.draw(prefilled.logits, first_row)
         rows.tokens[first_row : first_row + len(group), 0] = draw.tokens
-        return [(prefill, draw.of(offset)) for offset, prefill in enumerate(group)]
+        filled = []
+        for offset, opening in enumerate(group):
+            findings = Findings(self._reuse.take(opening, *sources[offset]), encoding.encoded)
+            filled.append(Filled(opening.prefill, draw.of(offset), opening.num_cached, findings))
+        return filled
 
 
-def _prepared(prefill: Prefill) -> Prepared:
-    if not isinstance(prefill.prompt, Prepared):
-        raise TypeError("a prompt for this model must be a Prepared")
-    return prefill.prompt
+def _beginning(opening: Opening) -> Beginning:
+    assert opening.hit is not None
+    entry = opening.hit.entry
+    return Beginning(entry.states, entry.content.num_tokens, opening.hit.num_cached)
+
+
+def _num_rows(filled: Sequence[Filled]) -> int:
+    return sum(isinstance(each.outcome, Draw) for each in filled)
 
 
 def _pad_id(model: PreTrainedModel) -> int:

@@ -1,16 +1,17 @@
 """A Hugging Face model that runs the engine's plans: prompts go into slots, all slots decode in one forward."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from transformers import PreTrainedModel
 
-from workers.engine.protocol import Parked, Pending, Prefill, RowFailed, RowResult, StepPlan
+from workers.engine.protocol import Parked, Pending, Prefill, RowFailed, RowResult, StepPlan, Token
 from workers.model import hooks
 from workers.model.decode import Breakage, decode
 from workers.model.draws import Draw
-from workers.model.prefill import Prefiller
+from workers.model.prefill import Filled, Prefiller
+from workers.model.reuse import Reuse
 from workers.model.rows import ParkedRow, Rows
 
 _MESSAGES = {
@@ -21,10 +22,14 @@ _MESSAGES = {
 
 @dataclass(slots=True, eq=False)
 class TorchPending:
-    """A launched step. drawn: the engine's rows, with what they drew on its way to the host."""
+    """A launched step. drawn: the engine's rows, with what they drew on its way to the host.
+
+    filled: the engine's rows that were prefilled.
+    """
 
     results: list[RowResult] = field(default_factory=list)
     drawn: list[tuple[tuple[int, ...], Draw]] = field(default_factory=list)
+    filled: dict[int, Filled] = field(default_factory=dict)
     done: torch.cuda.Event | None = None
 
 
@@ -43,6 +48,8 @@ class TorchSlotModel:
         max_context_tokens: int,
         prefill_token_budget: int = 4096,
         eos_ids: frozenset[int] | None = None,
+        prefix_cache_bytes: int = 0,
+        encoder_cache_bytes: int = 0,
     ) -> None:
         hooks.require_dense_attention(model)
         self._model = model
@@ -53,7 +60,8 @@ class TorchSlotModel:
         self.can_park = True
         with torch.inference_mode():
             self._rows = Rows(model, num_slots, max_context_tokens, self.eos_ids)
-        self._prefiller = Prefiller(model, self._rows, prefill_token_budget)
+        self._reuse = Reuse(model, self._rows.cache.specs, prefix_cache_bytes, encoder_cache_bytes)
+        self._prefiller = Prefiller(model, self._rows, prefill_token_budget, self._reuse)
         self._order: list[int] = []
 
     @property
@@ -82,7 +90,15 @@ class TorchSlotModel:
         results = list(pending.results)
         for rows, draw in pending.drawn:
             results += draw.results(rows)
-        return results
+        return [self._noted(result, pending) for result in results] if pending.filled else results
+
+    def _noted(self, result: RowResult, pending: TorchPending) -> RowResult:
+        """A prefilled row's token with what a cache saved; now that its row is known to be finite, the caches learn."""
+        filled = pending.filled.get(result.row)
+        if filled is None or not isinstance(result, Token):
+            return result
+        self._reuse.keep(filled.findings)
+        return replace(result, num_cached_tokens=filled.num_cached) if filled.num_cached else result
 
     def _free(self, rows: Sequence[int]) -> None:
         held = [self._order.index(row) for row in rows if row in self._order]
@@ -105,12 +121,14 @@ class TorchSlotModel:
     def _prefill(self, prefills: Sequence[Prefill], pending: TorchPending) -> None:
         if not prefills:
             return
-        for prefill, outcome in self._prefiller.fill(prefills, len(self._order)):
-            if isinstance(outcome, Draw):
-                self._take(prefill.row)
-                pending.drawn.append(((prefill.row,), outcome))
+        for filled in self._prefiller.fill(prefills, len(self._order)):
+            row = filled.prefill.row
+            if isinstance(filled.outcome, Draw):
+                self._take(row)
+                pending.drawn.append(((row,), filled.outcome))
+                pending.filled[row] = filled
             else:
-                pending.results.append(_broken(prefill.row, outcome))
+                pending.results.append(_broken(row, filled.outcome))
 
     def _decode(self, rows: Sequence[int], pending: TorchPending) -> None:
         if not rows:
