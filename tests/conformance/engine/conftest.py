@@ -1,15 +1,16 @@
-"""Tiny models, each built once."""
+"""Every family in turn, and the requests it is asked."""
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 
 # Before transformers, which would otherwise load HQQ with torch's whole compiler.
 import workers.model  # noqa: F401
 
 # isort: split
 import pytest
-import tiny_models
 import torch
+from crowds import Crowd, crowd_of, family_of
+from tiny_families import FAMILIES
+from tiny_families.family import Family
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -20,15 +21,13 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="session")
-def family_of() -> Callable[[str], tiny_models.Family]:
-    """A family by its name."""
-    return cache(lambda name: tiny_models.FAMILIES[name]())
-
-
-@pytest.fixture(params=list(tiny_models.FAMILIES))
-def family(
-    request: pytest.FixtureRequest, family_of: Callable[[str], tiny_models.Family]
-) -> tiny_models.Family:
+@pytest.fixture(params=list(FAMILIES), scope="session")
+def family(request: pytest.FixtureRequest) -> Family:
     """Each family in turn."""
     return family_of(request.param)
+
+
+@pytest.fixture(params=list(FAMILIES), scope="session")
+def crowd(request: pytest.FixtureRequest) -> Crowd:
+    """Each family's requests and answers in turn."""
+    return crowd_of(request.param)

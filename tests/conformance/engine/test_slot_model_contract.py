@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from tiny_models import Family, words
+from tiny_families.family import Family, words
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from workers.engine.protocol import (
@@ -222,4 +222,4 @@ def test_families_hand_their_prompts_over_as_handles(family: Family) -> None:
     prompt = family.request(torch.Generator().manual_seed(0), 6)
 
     assert prompt.num_tokens == prompt.inputs["input_ids"].shape[1]
-    assert prompt.num_bytes > prompt.num_tokens * 8
+    assert prompt.num_bytes == sum(tensor.nbytes for tensor in prompt.inputs.values())
