@@ -6,10 +6,16 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from workers.engine.protocol import RowFailed
 from workers.model.draws import Draw
 from workers.model.rows import Rows
 
 log = logging.getLogger(__name__)
+
+_MESSAGES = {
+    "out_of_memory": "This request does not fit the device, even alone.",
+    "model_failed": "The model failed on this request.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +24,10 @@ class Breakage:
 
     row: int
     code: str
+
+    def told_of(self, row: int) -> RowFailed:
+        """The same for the engine, which has its own number for the row."""
+        return RowFailed(row, self.code, _MESSAGES[self.code])
 
 
 def decode(model: PreTrainedModel, rows: Rows, start: int, stop: int) -> list[Draw | Breakage]:
