@@ -21,13 +21,7 @@ _DEFAULT_AUDIO_RATE = 16_000
 def load_processor(folder: Path, config: PretrainedConfig) -> Processor:
     """The processor that belongs to a checkpoint folder, for any family that transformers knows."""
     try:
-        if not HAS_TORCHVISION and config.model_type == "gemma4":
-            from workers.model.gemma4_frames import load_gemma4_processor
-
-            return load_gemma4_processor(folder)
-        processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-            folder, trust_remote_code=False
-        )
+        processor = _load(folder, config)
     except ImportError as error:
         named = re.search(r"pip install ([\w-]+)", str(error))
         raise ConfigurationError(
@@ -46,6 +40,19 @@ def load_processor(folder: Path, config: PretrainedConfig) -> Processor:
     return processor
 
 
+def _load(folder: Path, config: PretrainedConfig) -> Processor:
+    """Ours where transformers' own needs a library that we do without; they are imported late, as theirs are."""
+    if config.model_type == "voxtral":
+        from workers.model.voxtral_sounds import load_voxtral_processor
+
+        return load_voxtral_processor(folder, config)
+    if config.model_type == "gemma4" and not HAS_TORCHVISION:
+        from workers.model.gemma4_frames import load_gemma4_processor
+
+        return load_gemma4_processor(folder)
+    return AutoProcessor.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-untyped-call]
+
+
 def processor_backend() -> str:
     """Which library resizes pixels; answers can differ in a rounding between the two."""
     return "torchvision" if HAS_TORCHVISION else "pillow"
@@ -57,17 +64,24 @@ def media_needs(processor: Processor, config: PretrainedConfig) -> MediaNeeds:
     return MediaNeeds(
         takes=frozenset(kind for kind in MediaKind if _takes(kind, processor, config)),
         audio_rate=int(getattr(_audio_processor(processor), "sampling_rate", None) or _DEFAULT_AUDIO_RATE),
-        num_frames=int(getattr(clips, "num_frames", None) or DEFAULT_MAX_FRAMES),
+        num_frames=_num_frames(clips),
         video_fps=getattr(clips, "fps", None),
         max_audio_seconds=_max_audio_seconds(processor),
     )
 
 
+def mixes_up_images_and_videos(processor: Processor) -> bool:
+    """Whether a video's tensors take the names of a picture's, so that a conversation can hold only one of them."""
+    parts = (getattr(processor, name, None) for name in ("image_processor", "video_processor"))
+    images, videos = (set(getattr(part, "model_input_names", ())) for part in parts)
+    return bool(images & videos)
+
+
 def placeholder_ids(kind: MediaKind, processor: Processor, config: PretrainedConfig) -> frozenset[int]:
     """Ids of the tokens that stand where a medium's embeddings go."""
     named = list(getattr(processor, f"{kind}_token_ids", []))
-    if not any(isinstance(token, int) for token in named):
-        named = [getattr(config, f"{kind}_token_id", None), getattr(config, f"{kind}_token_index", None)]
+    # Llama 4's processor names the token before a picture's patches, its configuration that of the patches.
+    named += [getattr(config, f"{kind}_token_id", None), getattr(config, f"{kind}_token_index", None)]
     return frozenset(token for token in named if isinstance(token, int))
 
 
@@ -85,7 +99,17 @@ def _audio_processor(processor: Processor) -> Any:
     return getattr(processor, "audio_processor", None) or getattr(processor, "feature_extractor", None)
 
 
+def _num_frames(clips: Any) -> int:
+    """The frames that a video processor asks for, or as many of ours as it takes."""
+    if asked := getattr(clips, "num_frames", None):
+        return int(asked)
+    most = getattr(clips, "max_num_frames", None) or getattr(clips, "max_frames", None)
+    return min(DEFAULT_MAX_FRAMES, int(most or DEFAULT_MAX_FRAMES))
+
+
 def _max_audio_seconds(processor: Processor) -> float:
+    if own := getattr(processor, "max_audio_seconds", None):
+        return float(own)
     tokens = getattr(processor, "audio_seq_length", None)
     milliseconds = getattr(processor, "audio_ms_per_token", None)
     if tokens and milliseconds:

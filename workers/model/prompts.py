@@ -18,8 +18,9 @@ from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVi
 from workers.model.chat_format import ChatFormat, Message
 from workers.model.content import Content, content_of, media_digest
 from workers.model.detokenize import Detokenizer, special_ids
+from workers.model.grammar import Grammars
 from workers.model.prepared import Prepared, PromptCounts
-from workers.model.processors import Processor, media_needs, placeholder_ids
+from workers.model.processors import Processor, media_needs, mixes_up_images_and_videos, placeholder_ids
 from workers.model.templates import ChatTemplate
 from workers.model.token_bytes import TokenBytes
 
@@ -47,11 +48,13 @@ class Prompter:
         self.eos_ids = eos_ids
         self.vocab_size = _vocab_size(config, processor)
         self.token_bytes = TokenBytes(processor.tokenizer)
+        self.grammars = Grammars(processor.tokenizer, eos_ids, self.vocab_size)
         self._dtype = dtype
         self._original = processor
         self._idle: SimpleQueue[Processor] = SimpleQueue()
         self._format = ChatFormat(processor, template)
         self._placeholders = {kind: placeholder_ids(kind, processor, config) for kind in MediaKind}
+        self._mixes_up = mixes_up_images_and_videos(processor)
         self._special_ids = special_ids(processor.tokenizer)
 
     def prepare(
@@ -70,6 +73,12 @@ class Prompter:
         Errors: BadRequest or BadMedia, with the part's place in the conversation.
         """
         conversation = _with_media(messages, media, self.needs)
+        if self._mixes_up and {DecodedImage, DecodedVideo} <= {type(medium) for medium in media}:
+            raise BadRequest(
+                "This model takes pictures or videos, but not both in one conversation.",
+                param="messages",
+                code="unsupported_modality",
+            )
         options = {"add_generation_prompt": add_generation_prompt, "processor_kwargs": _video_options(media)}
         with self._borrowed_processor() as processor:
             try:
@@ -78,6 +87,7 @@ class Prompter:
                 raise BadMedia(
                     "The model's processor cannot take this combination of text and media.", param="messages"
                 ) from error
+        features.update(_seconds_per_grid(processor, features, media))
         inputs = {
             name: self._cast(value) for name, value in features.items() if isinstance(value, torch.Tensor)
         }
@@ -181,7 +191,8 @@ def _media_part(part: Mapping[str, Any], media: Iterator[Decoded], needs: MediaN
 def _array(medium: Decoded, needs: MediaNeeds, where: str) -> Any:
     match medium:
         case DecodedImage():
-            return _image(_writable(medium.pixels))
+            # As arrays they would leave it to the processors to guess which axis is colour, and not all take them.
+            return Image.fromarray(medium.pixels)
         case DecodedVideo():
             return _writable(medium.frames)
         case DecodedAudio():
@@ -208,11 +219,6 @@ def _writable(array: np.ndarray) -> np.ndarray:
     return np.require(array, requirements="W")
 
 
-def _image(pixels: np.ndarray) -> Any:
-    """Processors guess which axis is colour; a picture one or three pixels high would mislead them."""
-    return Image.fromarray(pixels) if pixels.shape[0] in (1, 3) else pixels
-
-
 def _video_options(media: Sequence[Decoded]) -> dict[str, Any]:
     """The decoders have chosen the frames already; the processor learns which they were."""
     videos = [
@@ -226,3 +232,15 @@ def _video_options(media: Sequence[Decoded]) -> dict[str, Any]:
         if isinstance(video, DecodedVideo)
     ]
     return {"do_sample_frames": False, "video_metadata": videos} if videos else {}
+
+
+def _seconds_per_grid(
+    processor: Processor, features: Mapping[str, Any], media: Sequence[Decoded]
+) -> dict[str, torch.Tensor]:
+    """What each step of a video's grid takes: omni processors believe in a constant, whatever the frames' times."""
+    if "video_second_per_grid" not in features:
+        return {}
+    frames_per_step = processor.video_processor.temporal_patch_size
+    videos = [medium for medium in media if isinstance(medium, DecodedVideo)]
+    seconds_per_frame = [video.total_frames / video.fps / len(video.frame_indices) for video in videos]
+    return {"video_second_per_grid": frames_per_step * torch.tensor(seconds_per_frame)}
