@@ -29,6 +29,7 @@ from workers.model.packed import KernelChoice, choose_linears
 from workers.model.processors import load_processor, processor_backend
 from workers.model.prompts import Prompter
 from workers.model.quantize import DEFAULT_SKIP, HqqOptions, describe, num_unquantized_experts
+from workers.model.quantized_cache import QuantizedCache, entry_name
 from workers.model.templates import load_template
 
 log = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ def load(options: LoadOptions) -> Loaded:
     auto_class = _auto_class(config, checkpoint)
     processor = load_processor(checkpoint.folder, config)
     with _refuse_what_cannot_load(checkpoint, device):
-        model = _load_model(auto_class, checkpoint, config, device, dtype, quantization)
+        model = _load_or_quantize(auto_class, checkpoint, config, device, dtype, quantization, options)
     _use_cores(model, options.num_threads)
     linears = choose_linears(model, options.linear_kernel)
     prompter = Prompter(processor, config, template=template, eos_ids=_eos_ids(model, processor), dtype=dtype)
@@ -206,26 +207,55 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return _DTYPES[name]
 
 
-def _load_model(
+def _load_or_quantize(
     auto_class: Any,
     checkpoint: Checkpoint,
     config: PretrainedConfig,
     device: torch.device,
     dtype: torch.dtype,
     quantization: HqqOptions | None,
+    options: LoadOptions,
 ) -> PreTrainedModel:
+    """The model, quantized now or by an earlier start."""
+
+    def fresh() -> PreTrainedModel:
+        # A checkpoint that is stored quantized says so itself; None would unsay it.
+        asked = {"quantization_config": quantization} if quantization else {}
+        return _load_model(auto_class, checkpoint.folder, device, dtype, config=config, **asked)
+
+    def stored(entry: Path) -> PreTrainedModel:
+        return _load_model(auto_class, entry, device, dtype, complete=True)
+
+    if quantization is None or options.quant_cache is None:
+        return fresh()
+    asked = quantization.to_dict()
+    name = entry_name(checkpoint.name, checkpoint.revision, asked, dtype, device.type)
+    return QuantizedCache(options.quant_cache, options.quant_cache_bytes).load(name, stored, fresh)
+
+
+def _load_model(
+    auto_class: Any,
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    complete: bool = False,
+    **asked: Any,
+) -> PreTrainedModel:
+    """A model from files. complete: refuse (ValueError) to make up a weight that they lack."""
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    # A checkpoint that is stored quantized says so itself; None would unsay it.
-    asked = {"quantization_config": quantization} if quantization else {}
-    model: PreTrainedModel = auto_class.from_pretrained(
-        checkpoint.folder,
-        config=config,
+    model: PreTrainedModel
+    model, found = auto_class.from_pretrained(
+        folder,
         dtype=dtype,
         device_map={"": device},
         use_safetensors=True,
         trust_remote_code=False,
+        output_loading_info=True,
         **asked,
     )
+    lacking = found["missing_keys"] or found["mismatched_keys"]
+    if complete and lacking:
+        raise ValueError(f"{len(lacking)} weights are missing or have other shapes")
     model.eval()  # type: ignore[no-untyped-call]
     model.requires_grad_(False)
     return model

@@ -5,7 +5,7 @@ transformers' own HqqConfig cannot load a model in 5.23, so this registers a qua
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -42,7 +42,8 @@ _EXPERT = re.compile(r"(^|\.)experts(\.|$)")
 class HqqOptions(QuantizationConfigMixin):
     """bits and group size of every linear layer; `skip` and `rules` are regular expressions on layer names.
 
-    rules: the first that matches decides: other bits, or None to leave the layer as it is.
+    rules: the first that matches decides: other bits, or None to leave the layer as it is. They are kept as pairs, since
+    a configuration that is saved does not keep the order of names.
     organization: `moqe` quantizes experts alone, and what a rule names.
     """
 
@@ -51,14 +52,15 @@ class HqqOptions(QuantizationConfigMixin):
         bits: int = 8,
         group_size: int = 64,
         skip: tuple[str, ...] | list[str] = DEFAULT_SKIP,
-        rules: Mapping[str, int | None] | None = None,
+        rules: Mapping[str, int | None] | Iterable[tuple[str, int | None]] = (),
         organization: str = "default",
         quant_method: str = METHOD,
     ) -> None:
         self.quant_method = quant_method  # type: ignore[assignment]
         self.bits, self.group_size = bits, group_size
         self.skip = list(skip)
-        self.rules = dict(rules or {})
+        pairs = rules.items() if isinstance(rules, Mapping) else rules
+        self.rules: list[tuple[str, int | None]] = [(pattern, bits) for pattern, bits in pairs]
         self.organization = organization
 
     def linear(self, name: str, module: nn.Module, dtype: torch.dtype) -> HqqLinear | None:
@@ -81,7 +83,7 @@ class HqqOptions(QuantizationConfigMixin):
         return fitting_scheme(bits, self.group_size, out_features, in_features) if bits else None
 
     def _bits(self, name: str) -> int | None:
-        for pattern, bits in self.rules.items():
+        for pattern, bits in self.rules:
             if re.search(pattern, name):
                 return bits
         left_out = any(re.search(pattern, name) for pattern in self.skip)
@@ -166,7 +168,7 @@ class HqqInPlace(HfQuantizer):
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
         """A checkpoint saved by us brings quantized layers; the skeleton gets their shapes."""
         names = [name for name, _ in model.named_parameters()]
-        for pattern in self.quantization_config.rules:
+        for pattern, _bits in self.quantization_config.rules:
             if not any(re.search(pattern, name.removesuffix(".weight")) for name in names):
                 log.warning("The quantization rule '%s' matches no layer", pattern)
         if self.pre_quantized:
