@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sluice.commands.options import chosen_model, data_dir_option, json_option, key_option, model_options
+from sluice.commands.options import (
+    chosen_model,
+    data_dir_option,
+    json_option,
+    key_option,
+    model_options,
+    response_format,
+    schema_option,
+)
 
 if TYPE_CHECKING:
     from sluice.client import Client
@@ -25,6 +33,7 @@ MEDIA_PATH = click.Path(path_type=Path)
 @click.option("--max-tokens", type=click.IntRange(1), help="The longest answer.")
 @click.option("--temperature", type=click.FloatRange(0), help="0 always gives the likeliest answer.")
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
+@schema_option
 @click.option(
     "--url", envvar="SLUICE_URL", help="A running sluice [default: the one of --data-dir, or a new one]."
 )
@@ -41,6 +50,7 @@ def command(
     max_tokens: int | None,
     temperature: float | None,
     seed: int | None,
+    json_schema: Path | None,
     url: str | None,
     key: str | None,
     data_dir: Path,
@@ -59,7 +69,12 @@ def command(
         if media:
             words = content_parts(media, text, Uploader(client))
         messages = [{"role": "system", "content": system}] if system else []
-        wanted = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+        wanted = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "seed": seed,
+            "response_format": response_format(json_schema),
+        }
         body = {
             "model": (remote and model["model"]) or "default",
             "messages": [*messages, {"role": "user", "content": words}],

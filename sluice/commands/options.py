@@ -1,5 +1,6 @@
 """Options that several commands take."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,12 @@ url_option = click.option(
 )
 key_option = click.option("--key", envvar="SLUICE_API_KEY", help="API key, where the server asks for one.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+schema_option = click.option(
+    "--json-schema",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="A JSON schema that answers must follow.",
+)
 
 
 def model_options(function: Decorated) -> Decorated:
@@ -104,6 +111,17 @@ def chosen_model(
         quant_organization,
         linear_kernel,
     )
+
+
+def response_format(json_schema: Path | None) -> dict[str, Any] | None:
+    """The value of `schema_option` as a request says it."""
+    if json_schema is None:
+        return None
+    try:
+        schema = json.loads(json_schema.read_bytes())
+    except ValueError:
+        raise click.UsageError(f"{json_schema} is not a JSON file.") from None
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
 
 
 def connected(url: str, key: str | None) -> "Client":

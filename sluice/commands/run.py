@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sluice.commands.options import chosen_model, data_dir_option, json_option, model_options
+from sluice.commands.options import (
+    chosen_model,
+    data_dir_option,
+    json_option,
+    model_options,
+    response_format,
+    schema_option,
+)
 
 if TYPE_CHECKING:
     from sluice.runs.run import Finished
@@ -23,6 +30,7 @@ SHOWN_ANSWERS = 20
 @click.option("--max-tokens", type=click.IntRange(1), help="The longest answer, for lines that do not say.")
 @click.option("--temperature", type=click.FloatRange(0), help="0 always gives the likeliest answer.")
 @click.option("--seed", type=int, help="The same seed gives the same answers.")
+@schema_option
 @click.option(
     "-o",
     "--output",
@@ -57,6 +65,7 @@ def command(
     max_tokens: int | None,
     temperature: float | None,
     seed: int | None,
+    json_schema: Path | None,
     output: Path | None,
     errors: Path | None,
     show: int,
@@ -81,6 +90,7 @@ def command(
         "max_tokens": max_tokens,
         "temperature": temperature,
         "seed": seed,
+        "response_format": response_format(json_schema),
     }
     defaults = {name: value for name, value in wanted.items() if value is not None}
     plan = make_plan(manifest, defaults, chosen_model(**model))

@@ -1,6 +1,7 @@
 """From a claimed row to a sequence the engine can run: parse, load media, render the prompt."""
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from service.actions.load_body import load_body
@@ -11,7 +12,7 @@ from workers.desk.answers import Answer
 from workers.desk.probabilities import ProbabilityWriter
 from workers.desk.sampling import check_length, check_tokens, samplings
 from workers.desk.seats import Seat
-from workers.engine.protocol import Sequence
+from workers.engine.protocol import Constraint, Sequence
 from workers.media.decoded import Decoded
 from workers.model.detokenize import StopChecker
 from workers.model.prompts import Prompter
@@ -44,6 +45,7 @@ class Preparer:
         # What needs no media is refused before any are loaded.
         check_length(request, 1, self._max_context_tokens)
         check_tokens(request, self._prompter.vocab_size)
+        new_constraint = self._grammar_of(request)
         media = [
             self._media.load(ref, self._prompter.needs, seat.job.tenant_id) for ref in media_refs(request)
         ]
@@ -54,6 +56,7 @@ class Preparer:
             # A job draws by its own number: another attempt gives the same answer, and a listener can go on.
             seed=seat.job.id,
             room=self._max_context_tokens - prompt.num_tokens,
+            new_constraint=new_constraint,
         )
         seat.prepared = prompt
         seat.answers = tuple(self._answer(request, seat, index) for index in range(len(drawn_by)))
@@ -68,6 +71,13 @@ class Preparer:
             )
             for answer, sampling in zip(seat.answers, drawn_by, strict=True)
         ]
+
+    def _grammar_of(self, request: ChatRequest) -> Callable[[], Constraint] | None:
+        """What makes a constraint for each answer, if the request prescribes their form."""
+        spec, param = request.grammar_spec, "grammar" if request.grammar else "response_format"
+        if spec is None:
+            return None
+        return self._prompter.grammars.compile(spec, param=param).fresh
 
     def _answer(self, request: ChatRequest, seat: Seat, index: int) -> Answer:
         return Answer(
