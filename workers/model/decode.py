@@ -36,9 +36,8 @@ def decode(model: PreTrainedModel, rows: Rows, start: int, stop: int) -> list[Dr
         return [_forward(model, rows, start, stop)]
     except Exception as error:
         code = failure_code(error)
-        if stop - start == 1 or rows.cache.has_linear_states:
-            # A forward that was cut short has already advanced some layers' linear states: it cannot be repeated.
-            return [Breakage(row, code) for row in range(start, stop)]
+        if stop - start == 1:
+            return [Breakage(start, code)]
         middle = (start + stop) // 2
         return decode(model, rows, start, middle) + decode(model, rows, middle, stop)
 

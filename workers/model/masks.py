@@ -17,7 +17,7 @@ class SlotMasks:
     def __init__(self, model: PreTrainedModel, specs: list[LayerSpec], num_slots: int, capacity: int) -> None:
         self._by_type = masks_by_layer_type(model)
         self._kinds = {spec.kind for spec in specs}
-        self._window = _only_window(specs)
+        self._windows = _windows(specs)
         self._columns = torch.arange(capacity, device=model.device)
         self._full = torch.full((num_slots, capacity), -torch.inf, dtype=model.dtype, device=model.device)
         self._flat = self._full.view(-1)
@@ -40,29 +40,35 @@ class SlotMasks:
         """The masks of rows [start, stop), [rows, 1, 1, columns] each, as this decoder wants them."""
         full = self._full[start:stop, None, None, :num_columns]
         if not self._by_type:
-            return full[..., : self._window] if "sliding_attention" in self._kinds else full
+            return (
+                full[..., : self._windows.get("sliding_attention")]
+                if "sliding_attention" in self._kinds
+                else full
+            )
         masks: dict[str, torch.Tensor | None] = dict.fromkeys(self._by_type)
         if "full_attention" in self._by_type:
             masks["full_attention"] = full
         if "sliding_attention" in self._by_type:
-            masks["sliding_attention"] = full[..., : self._window]
+            masks["sliding_attention"] = full[..., : self._windows.get("sliding_attention")]
         if "chunked_attention" in self._by_type:
             masks["chunked_attention"] = self._chunk(positions, num_columns)
         return masks
 
     def _chunk(self, positions: torch.Tensor, num_columns: int) -> torch.Tensor:
         """Only the columns of the ring that belong to the chunk of the new token."""
-        assert self._window is not None
-        hidden = self._columns[None, : min(self._window, num_columns)] > (positions % self._window)[:, None]
+        window = self._windows["chunked_attention"]
+        hidden = self._columns[None, : min(window, num_columns)] > (positions % window)[:, None]
         mask = torch.zeros(hidden.shape, dtype=self._full.dtype, device=hidden.device)
         return mask.masked_fill_(hidden, -torch.inf)[:, None, None]
 
 
-def _only_window(specs: list[LayerSpec]) -> int | None:
-    windows = {spec.window for spec in specs if spec.window is not None}
-    if len(windows) > 1:
+def _windows(specs: list[LayerSpec]) -> dict[str, int]:
+    """How far back each kind of layer looks; transformers makes one mask for all layers of a kind."""
+    found = {(spec.kind, spec.window) for spec in specs if spec.window is not None}
+    windows = {kind: window for kind, window in found if window is not None}
+    if len(windows) < len(found):
         raise ConfigurationError(
-            "This model's layers have sliding windows of different sizes, which the slot engine cannot hold yet.",
+            "Layers of one kind have windows of different sizes, which the slot engine cannot hold yet.",
             code="unsupported_model",
         )
-    return windows.pop() if windows else None
+    return windows

@@ -126,6 +126,7 @@ class Rows:
     def advance(self, start: int, stop: int, tokens: torch.Tensor) -> None:
         """Note that rows [start, stop) wrote a column and drew `tokens` [rows]."""
         assert self._positions is not None
+        self.cache.commit()
         self.tokens[start:stop, 0] = tokens
         self._columns[start:stop] += 1
         self._positions[..., start:stop, :] += 1
@@ -147,7 +148,16 @@ class Rows:
             shape = (*next_position.shape[:-1], self.num_slots, 1)
             self._positions = next_position.new_zeros(shape)
         self._positions[..., row, :] = next_position
-        if cross_mask is not None:
-            if self._cross_mask is None:
-                self._cross_mask = cross_mask.new_zeros((self.num_slots, *cross_mask.shape))
-            self._cross_mask[row] = cross_mask
+        self._show_images(row, cross_mask)
+
+    def _show_images(self, row: int, mask: torch.Tensor | None) -> None:
+        """Let a row look at the tiles of its images [images, tiles]; rows may have different numbers of them."""
+        shown = self._cross_mask
+        if mask is not None and (shown is None or shown.shape[1] < len(mask)):
+            self._cross_mask = mask.new_zeros((self.num_slots, *mask.shape))
+            if shown is not None:
+                self._cross_mask[:, : shown.shape[1]] = shown
+        if self._cross_mask is not None:
+            self._cross_mask[row] = 0
+            if mask is not None:
+                self._cross_mask[row, : len(mask)] = mask

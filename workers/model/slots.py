@@ -1,20 +1,18 @@
 """The slot cache: one row of every layer's memory per running request, read in place by the model's own forward."""
 
+from typing import TypeAlias
+
 import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from service.errors import ConfigurationError
 from workers.model.hooks import LayerSpec, layer_specs
-from workers.model.slot_layers import (
-    DecodeView,
-    LayerState,
-    SlotAttention,
-    SlotCrossAttention,
-    SlotLayer,
-    SlotLinear,
-    SlotNothing,
-)
+from workers.model.slot_cross import SlotCrossAttention
+from workers.model.slot_layers import DecodeView, LayerState, SlotAttention, SlotNothing
+from workers.model.slot_linear import SlotLinear
+
+SlotLayer: TypeAlias = SlotAttention | SlotLinear | SlotNothing
 
 
 class SlotCache(Cache):
@@ -26,12 +24,8 @@ class SlotCache(Cache):
         self.slots: list[SlotLayer] = [
             _slot_layer(spec, self.view, num_slots, capacity) for spec in self.specs
         ]
+        self._linear_slots = [layer for layer in self.slots if isinstance(layer, SlotLinear)]
         super().__init__(layers=list(self.slots))
-
-    @property
-    def has_linear_states(self) -> bool:
-        """Whether a forward that was cut short cannot simply be repeated."""
-        return any(isinstance(layer, SlotLinear) for layer in self.slots)
 
     @property
     def num_bytes(self) -> int:
@@ -40,13 +34,16 @@ class SlotCache(Cache):
 
     def get_conv_state(self, layer_idx: int, state_idx: int = 0) -> torch.Tensor:
         """Convolution state of the rows in view."""
-        layer = self._linear(layer_idx)
-        return layer.in_view(layer.conv_states, state_idx)
+        return self._linear(layer_idx).conv_state(state_idx)
 
     def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> torch.Tensor:
         """Recurrent state of the rows in view."""
-        layer = self._linear(layer_idx)
-        return layer.in_view(layer.recurrent_states, state_idx)
+        return self._linear(layer_idx).recurrent_state(state_idx)
+
+    def commit(self) -> None:
+        """Keep what the last forward left, now that it has come to its end."""
+        for layer in self._linear_slots:
+            layer.commit()
 
     def load(self, row: int, source: Cache, source_row: int, length: int) -> None:
         """Move one row of a prefilled cache into slot `row`. length: its prompt tokens, without padding."""
