@@ -11,6 +11,7 @@ from workers.engine.protocol import Logprobs
 if TYPE_CHECKING:  # the desk speaks of the model's things, but must not load torch to do so
     from workers.desk.probabilities import ProbabilityWriter
     from workers.desk.seats import Seat
+    from workers.desk.tool_calls import CallWriter
     from workers.model.detokenize import Detokenizer, StopChecker
 
 
@@ -20,7 +21,7 @@ class Answer:
 
     number: names the sequence. A job that comes back to us after a lost lease has new answers, while the engine may
     still hold the sequences of the first. stop_ids: tokens that end the answer and are not part of its text.
-    probabilities: there if the request wants logprobs.
+    probabilities: there if the request wants logprobs. calls: there if it offers tools.
     """
 
     seat: "Seat"
@@ -29,6 +30,7 @@ class Answer:
     stops: "StopChecker | None" = None
     stop_ids: frozenset[int] = frozenset()
     probabilities: "ProbabilityWriter | None" = None
+    calls: "CallWriter | None" = None
     number: int = field(default_factory=itertools.count(1).__next__)
     text: list[str] = field(default_factory=list)
     num_tokens: int = 0
@@ -40,7 +42,7 @@ class Answer:
         return self.finish_reason is not None
 
     def take(self, tokens: tuple[int, ...], logprobs: tuple[Logprobs, ...]) -> tuple[Delta | None, bool]:
-        """What these tokens let us say, and whether a stop string has ended the answer."""
+        """What these tokens let us say, and whether the answer is over before the model says so."""
         self.num_tokens += len(tokens)
         if self.stop_ids and tokens[-1] in self.stop_ids:
             tokens, logprobs = tokens[:-1], logprobs[:-1]
@@ -51,7 +53,10 @@ class Answer:
         stopped = False
         if self.stops is not None:
             text, stopped = self.stops.push(text)
-        return self._said(text), stopped
+        if self.probabilities is None and self.calls is None:
+            return self._plain(text), stopped
+        delta = self._said(text, is_cut=stopped)
+        return delta, stopped or (self.calls is not None and self.calls.is_over)
 
     def finish(self) -> Delta | None:
         """What was held back, now that no more tokens come."""
@@ -59,11 +64,12 @@ class Answer:
         if self.stops is not None:
             rest, stopped = self.stops.push(rest)
             rest += "" if stopped else self.stops.finish()
-        return self._said(rest, is_last=not stopped)
+        return self._said(rest, is_cut=stopped, is_last=True)
 
     def end(self, reason: FinishReason) -> None:
         """No more tokens of it count."""
-        self.finish_reason = reason
+        has_calls = self.calls is not None and bool(self.calls.written)
+        self.finish_reason = "tool_calls" if has_calls and reason == "stop" else reason
 
     def body(self) -> dict[str, Any]:
         """The answer as a choice of the completion."""
@@ -73,12 +79,26 @@ class Answer:
             text="".join(self.text),
             finish_reason=self.finish_reason,
             logprobs=None if self.probabilities is None else self.probabilities.shown,
+            tool_calls=() if self.calls is None else self.calls.written,
         )
 
-    def _said(self, text: str, *, is_last: bool = False) -> Delta | None:
+    def _plain(self, text: str) -> Delta | None:
+        """Most answers are text alone, and most tokens pass here."""
+        if not text:
+            return None
+        self.text.append(text)
+        return Delta(text, self.index)
+
+    def _said(self, text: str, *, is_cut: bool, is_last: bool = False) -> Delta | None:
+        """Text that is shown, with its entries and the calls in it. is_cut: a stop string has ended it."""
+        entries: list[dict[str, Any]] = []
+        if self.probabilities is not None:
+            entries = self.probabilities.take_shown(text, is_last=is_last and not is_cut)
+        calls: list[dict[str, Any]] = []
+        if self.calls is not None:
+            text, calls = self.calls.push(text, is_last=is_last or is_cut)
         if text:
             self.text.append(text)
-        if self.probabilities is None:
-            return Delta(text, self.index) if text else None
-        entries = self.probabilities.take_shown(text, is_last=is_last)
-        return Delta(text, self.index, tuple(entries)) if text or entries else None
+        if not (text or entries or calls):
+            return None
+        return Delta(text, self.index, tuple(entries), tuple(calls))
