@@ -89,7 +89,7 @@ def _named_ids(config: Mapping[str, Any]) -> Iterator[int]:
     for name, value in config.items():
         if isinstance(value, Mapping):
             yield from _named_ids(value)
-        elif name.endswith(("token_id", "token_index", "token_ids")):
+        elif str(name).endswith(("token_id", "token_index", "token_ids")):
             yield from (
                 token for token in (value if isinstance(value, list) else [value]) if token is not None
             )
