@@ -142,8 +142,8 @@ class Grammars:
             raise BadRequest(refusal.message, param=param, code=refusal.code, hint=refusal.hint) from None
 
     def _compiled(self, spec: GrammarSpec) -> _Compiled:
-        _refuse(spec, _error_in_child(spec))
         vocabulary = self._vocabulary
+        _refuse(spec, _error_in_child(spec, vocabulary.tokens.vocab_size if "<[" in spec.source else 0))
         matcher = grammar_check.matcher(vocabulary.tokens, spec.kind, spec.source)
         _refuse(spec, matcher.get_error())
         compiled = _Compiled(vocabulary, matcher, spec)
@@ -180,10 +180,10 @@ def _renamed(tokenizer: PreTrainedTokenizerBase) -> str:
     return json.dumps(fields)
 
 
-def _error_in_child(spec: GrammarSpec) -> str | None:
+def _error_in_child(spec: GrammarSpec, num_tokens: int) -> str | None:
     """llguidance's complaint about a grammar, or our own where it hangs, crashes or takes too much."""
     command = [sys.executable, "-I", str(Path(grammar_check.__file__))]
-    request = json.dumps({"kind": spec.kind, "source": spec.source}).encode()
+    request = json.dumps({"kind": spec.kind, "source": spec.source, "num_tokens": num_tokens}).encode()
     try:
         done = subprocess.run(command, input=request, capture_output=True, timeout=DEADLINE_SECONDS)
     except subprocess.TimeoutExpired:

@@ -1,7 +1,7 @@
 """Tries a stranger's grammar in a process of its own, which may hang, overflow its stack or eat its memory alone.
 
 Run as a script, so that it starts in a tenth of a second: nothing here may import torch or anything of ours.
-stdin: {"kind", "source"}. stdout: {"error": null or llguidance's own text}.
+stdin: {"kind", "source", "num_tokens"}. stdout: {"error": null or llguidance's own text}.
 """
 
 import json
@@ -10,7 +10,7 @@ import resource
 import sys
 import threading
 
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 CPU_SECONDS = 2
 MEMORY_BYTES = 1 << 30
@@ -47,10 +47,23 @@ def matcher(tokenizer: LLTokenizer, kind: str, source: str) -> LLMatcher:
     return LLMatcher(tokenizer, grammar, log_level=0, limits=limits())
 
 
-def check(kind: str, source: str) -> str | None:
-    """Compile a grammar over single bytes and follow it for some tokens."""
+class _Bytes:
+    """A tokenizer of 256 bytes and an end, and of nothing at all for the other numbers."""
+
+    eos_token_id, bos_token_id, special_token_ids = 256, None, (256,)
+
+    def __init__(self, num_tokens: int) -> None:
+        bytes_and_end = [*(bytes([byte]) for byte in range(256)), b"<end>"]
+        self.tokens = bytes_and_end + [b""] * (num_tokens - len(bytes_and_end))
+
+    def __call__(self, text: bytes) -> list[int]:
+        return list(text)
+
+
+def check(kind: str, source: str, num_tokens: int) -> str | None:
+    """Compile a grammar over single bytes and follow it for some tokens. num_tokens: what numbers it may name."""
     try:
-        found = matcher(LLTokenizer("byte"), kind, source)
+        found = matcher(LLTokenizer(TokenizerWrapper(_Bytes(num_tokens))), kind, source)
     except ValueError as error:
         return str(error)
     draw = random.Random(0)
@@ -59,6 +72,7 @@ def check(kind: str, source: str) -> str | None:
             break
         mask = int.from_bytes(found.compute_bitmask(), "little")
         allowed = [byte for byte in range(256) if mask >> byte & 1]
+        allowed += [256 + (beyond & -beyond).bit_length() - 1] if (beyond := mask >> 256) else []
         if found.is_error() or not allowed:
             break
         found.consume_token(draw.choice(allowed))
@@ -73,7 +87,7 @@ def main() -> None:
     request = json.load(sys.stdin)
     errors: list[str | None] = []
     threading.stack_size(STACK_BYTES)
-    thread = threading.Thread(target=lambda: errors.append(check(request["kind"], request["source"])))
+    thread = threading.Thread(target=lambda: errors.append(check(**request)))
     thread.start()
     thread.join()
     if not errors:  # the thread died: of a lack of memory, or of a panic
