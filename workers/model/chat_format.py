@@ -12,6 +12,8 @@ from service.contract.media import MediaKind
 from service.errors import BadRequest, ConfigurationError
 from workers.model.processors import Processor
 from workers.model.templates import ChatTemplate, with_tokens
+from workers.model.tool_prompts import ToolPrompt
+from workers.model.tools import ToolFormat
 
 Message: TypeAlias = dict[str, Any]
 
@@ -36,6 +38,8 @@ _JOIN_PARTS = """\
 {%- set messages = joined.messages -%}
 """
 _PROBE = "a probe of the format"
+_DECIDING = frozenset({"role", "type", "id", "tool_call_id", "name"})
+_PLAIN_WORD = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 class ChatFormat:
@@ -54,17 +58,35 @@ class ChatFormat:
         self._control = _control_tokens(processor.tokenizer, source) | set(self._media_tokens.values())
         longest_first = sorted(self._control, key=len, reverse=True)
         self._control_pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._tools = ToolPrompt(
+            processor.tokenizer,
+            chosen.source,
+            lambda talk, tools: self.render(processor, self._fit(talk), tools),
+        )
+
+    @property
+    def tool_format(self) -> ToolFormat:
+        """How the model is taught to call tools."""
+        return self._tools.format
 
     def apply(
-        self, processor: Processor, messages: Sequence[Message], options: Mapping[str, Any]
+        self,
+        processor: Processor,
+        messages: Sequence[Message],
+        options: Mapping[str, Any],
+        tools: Sequence[Message] | None = None,
     ) -> BatchFeature:
         """Render, tokenize and process one conversation whose media parts hold arrays.
 
         options: keyword arguments of the processor, and `add_generation_prompt`.
+        tools, and the messages' calls and results: see `ToolPrompt.shape`.
         Errors: BadRequest where the template refuses, or where text writes control tokens that cannot be escaped.
         """
-        conversation = messages if self._takes_text else [_as_parts(message) for message in messages]
-        smuggled = self._control_tokens_of(processor, conversation)
+        shaped, shown_tools = self._tools.shape(messages, tools)
+        conversation = self._fit(shaped)
+        self._refuse_control_tokens_in_keys([shown_tools, [m.get("tool_calls") for m in conversation]])
+        options = {**options, "tools": shown_tools}
+        smuggled = self._control_tokens_of(processor, conversation, shown_tools)
         if not smuggled:
             return self._process(processor, conversation, options)
         self._refuse_placeholders(smuggled)
@@ -72,19 +94,25 @@ class ChatFormat:
             features = self._process(processor, conversation, options, sanitize_control_tokens=True)
         except (ValueError, NotImplementedError) as error:
             raise _unescapable(min(smuggled)) from error
-        expected = self._tokens_in(processor, _neutral(conversation))
+        expected = self._tokens_in(processor, _neutral(conversation), _neutral(shown_tools))
         ids = features["input_ids"][0].tolist()
         for token in smuggled:
             if ids.count(processor.tokenizer.convert_tokens_to_ids(token)) != expected[token]:
                 raise _unescapable(token)
         return features
 
-    def render(self, processor: Processor, messages: Sequence[Message]) -> str:
+    def render(
+        self, processor: Processor, messages: Sequence[Message], tools: Sequence[Message] | None = None
+    ) -> str:
         """The prompt as text, before media tokens are expanded."""
         try:
             return str(
                 processor.apply_chat_template(
-                    list(messages), chat_template=self._source, tokenize=False, add_generation_prompt=True
+                    list(messages),
+                    chat_template=self._source,
+                    tools=tools,
+                    tokenize=False,
+                    add_generation_prompt=True,
                 )
             )
         except jinja2.TemplateError as error:
@@ -108,15 +136,35 @@ class ChatFormat:
         )
         return features
 
-    def _control_tokens_of(self, processor: Processor, messages: Sequence[Message]) -> Counter[str]:
-        """Control tokens that the text of the messages writes, beyond those of the template itself.
+    def _control_tokens_of(
+        self, processor: Processor, messages: Sequence[Message], tools: Sequence[Message] | None
+    ) -> Counter[str]:
+        """Control tokens that the text of the messages and tools writes, beyond those of the template itself.
 
         Rendered, not searched for in the text: two harmless parts can join into a token.
         """
-        return self._tokens_in(processor, messages) - self._tokens_in(processor, _neutral(messages))
+        written = self._tokens_in(processor, messages, tools)
+        return written - self._tokens_in(processor, _neutral(messages), _neutral(tools))
 
-    def _tokens_in(self, processor: Processor, messages: Sequence[Message]) -> Counter[str]:
-        return Counter(self._control_pattern.findall(self.render(processor, messages)))
+    def _tokens_in(
+        self, processor: Processor, messages: Sequence[Message], tools: Sequence[Message] | None
+    ) -> Counter[str]:
+        return Counter(self._control_pattern.findall(self.render(processor, messages, tools)))
+
+    def _fit(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages in the form that the template takes."""
+        return messages if self._takes_text else [_as_parts(message) for message in messages]
+
+    def _refuse_control_tokens_in_keys(self, value: Any) -> None:
+        """Escaping looks at values alone; the names of properties and arguments are keys."""
+        if isinstance(value, dict):
+            for key in value:
+                if found := self._control_pattern.search(key):
+                    raise _unescapable(found[0])
+            value = list(value.values())
+        if isinstance(value, list | tuple):
+            for item in value:
+                self._refuse_control_tokens_in_keys(item)
 
     def _refuse_placeholders(self, smuggled: Counter[str]) -> None:
         """A medium's token in text is nearly always a leftover of another tool's format."""
@@ -180,12 +228,15 @@ def _as_parts(message: Message) -> Message:
 
 
 def _neutral(value: Any, key: str = "") -> Any:
-    """The same structure with every text of the caller replaced by a harmless one."""
+    """The same structure with every text of the caller replaced by a harmless one.
+
+    Templates decide by some texts; these stay where they are plain words.
+    """
     if isinstance(value, str):
-        return value if key in ("role", "type") else "x" * bool(value)
+        return value if key in _DECIDING and _PLAIN_WORD.fullmatch(value) else "x" * bool(value)
     if isinstance(value, dict):
         return {name: _neutral(item, name) for name, item in value.items()}
-    return [_neutral(item) for item in value] if isinstance(value, list | tuple) else value
+    return [_neutral(item, key) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _unescapable(token: str) -> BadRequest:

@@ -23,6 +23,7 @@ from workers.model.prepared import Prepared, PromptCounts
 from workers.model.processors import Processor, media_needs, mixes_up_images_and_videos, placeholder_ids
 from workers.model.templates import ChatTemplate
 from workers.model.token_bytes import TokenBytes
+from workers.model.tools import ToolFormat
 
 _KIND_OF = {DecodedImage: MediaKind.IMAGE, DecodedVideo: MediaKind.VIDEO, DecodedAudio: MediaKind.AUDIO}
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -62,13 +63,15 @@ class Prompter:
         messages: Sequence[Message],
         media: Sequence[Decoded],
         *,
+        tools: Sequence[Message] | None = None,
         add_generation_prompt: bool = True,
         scope: str = "",
     ) -> Prepared:
         """The tensors of one request, with batch size 1.
 
         messages: content is text or parts, a medium's part being {"type": "image" | "video" | "audio"}.
-        media: what these parts stand for, in their order. scope: whose they are; nothing that
+        media: what these parts stand for, in their order. tools: what the model may call, and past calls in the
+        messages, as `service.contract.tools` makes them for templates. scope: whose they are; nothing that
         is computed for one scope is used for another.
         Errors: BadRequest or BadMedia, with the part's place in the conversation.
         """
@@ -82,7 +85,7 @@ class Prompter:
         options = {"add_generation_prompt": add_generation_prompt, "processor_kwargs": _video_options(media)}
         with self._borrowed_processor() as processor:
             try:
-                features = self._format.apply(processor, conversation, options)
+                features = self._format.apply(processor, conversation, options, tools)
             except (ValueError, RuntimeError, ArithmeticError, IndexError) as error:
                 raise BadMedia(
                     "The model's processor cannot take this combination of text and media.", param="messages"
@@ -93,9 +96,14 @@ class Prompter:
         }
         return Prepared(inputs, self._count(inputs["input_ids"], media), self._content(inputs, media, scope))
 
-    def detokenizer(self) -> Detokenizer:
-        """A fresh one, for one answer."""
-        return Detokenizer(self._original.tokenizer, self._special_ids)
+    @property
+    def tool_format(self) -> ToolFormat:
+        """How this model calls tools."""
+        return self._format.tool_format
+
+    def detokenizer(self, keep_tokens: frozenset[int] = frozenset()) -> Detokenizer:
+        """A fresh one, for one answer. keep_tokens: special tokens that its text shows."""
+        return Detokenizer(self._original.tokenizer, self._special_ids - keep_tokens)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text, without the special tokens that begin a prompt."""
