@@ -17,17 +17,38 @@ PER_TOKEN = frozenset(
         "cross_attention_mask",
     }
 )
+# Patches of all images in one long strip [1, ..., pixels], told by the sizes beside it: MiniCPM-V's.
+_STRIPS = {"pixel_values": "target_sizes", "pixel_values_videos": "target_sizes_videos"}
 MAX_PADDING_SHARE = 0.25
 
 
 def alike(prompt: Prepared) -> tuple[object, ...]:
-    """What two prompts must share to be prefilled together: the same inputs, of the same trailing shapes."""
+    """What two prompts must share to be prefilled together: the same inputs, of the same shapes but for their lengths.
+
+    Towers may compute otherwise where nothing is masked, and then a neighbour's mask would change the answer.
+    """
+    inputs = prompt.inputs
     return tuple(
         sorted(
-            (name, str(tensor.dtype), tuple(tensor.shape[2 if name in PER_TOKEN else 1 :]))
-            for name, tensor in prompt.inputs.items()
+            (name, str(tensor.dtype), _fixed_shape(name, inputs), _is_whole_mask(name, tensor))
+            for name, tensor in inputs.items()
         )
     )
+
+
+def _fixed_shape(name: str, inputs: Mapping[str, torch.Tensor]) -> tuple[int, ...]:
+    shape = inputs[name].shape
+    if name in PER_TOKEN:
+        return tuple(shape[2:])
+    return tuple(shape[:-1] if _is_strip(name, inputs) else shape[1:])
+
+
+def _is_strip(name: str, inputs: Mapping[str, torch.Tensor]) -> bool:
+    return _STRIPS.get(name) in inputs
+
+
+def _is_whole_mask(name: str, tensor: torch.Tensor) -> bool:
+    return "mask" in name and name not in PER_TOKEN and bool(tensor.all())
 
 
 def split(prompts: Sequence[Prepared], max_tokens: int) -> list[list[int]]:
@@ -63,14 +84,7 @@ def collate(prompts: Sequence[Prepared], pad_id: int, device: torch.device) -> M
     """Lay alike prompts beside each other, padded on the left to one length."""
     num_tokens = max(prompt.num_tokens for prompt in prompts)
     inputs = {
-        name: torch.cat(
-            [
-                pad_left(prompt.inputs[name], num_tokens, pad_id if name == "input_ids" else 0)
-                for prompt in prompts
-            ]
-            if name in PER_TOKEN
-            else [prompt.inputs[name] for prompt in prompts]
-        ).to(device, non_blocking=True)
+        name: _side_by_side(name, prompts, num_tokens, pad_id).to(device, non_blocking=True)
         for name in prompts[0].inputs
     }
     mask = torch.ones(len(prompts), num_tokens, dtype=torch.long)
@@ -78,6 +92,19 @@ def collate(prompts: Sequence[Prepared], pad_id: int, device: torch.device) -> M
         mask[row, : num_tokens - prompt.num_tokens] = 0
     inputs["attention_mask"] = mask.to(device, non_blocking=True)
     return inputs
+
+
+def _side_by_side(name: str, prompts: Sequence[Prepared], num_tokens: int, pad_id: int) -> torch.Tensor:
+    tensors = [prompt.inputs[name] for prompt in prompts]
+    if name in PER_TOKEN:
+        value = pad_id if name == "input_ids" else 0
+        return torch.cat([pad_left(tensor, num_tokens, value) for tensor in tensors])
+    return torch.cat(tensors, dim=media_axis(name, prompts[0].inputs))
+
+
+def media_axis(name: str, inputs: Mapping[str, torch.Tensor]) -> int:
+    """Along which axis the media of several prompts follow each other."""
+    return -1 if _is_strip(name, inputs) else 0
 
 
 def pad_left(tensor: torch.Tensor, num_tokens: int, value: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from workers.model.groups import MAX_PADDING_SHARE, PER_TOKEN, alike, pad_left
+from workers.model.groups import MAX_PADDING_SHARE, PER_TOKEN, alike, media_axis, pad_left
 from workers.model.hooks import LayerSpec
 from workers.model.prefix_cache import CutRules
 from workers.model.prefix_states import cross_shapes
@@ -68,7 +68,8 @@ def collate(openings: Sequence[Opening], pad_id: int, device: torch.device) -> L
             ]
         elif name in spent and not _tells_positions(tensors[0]):
             continue
-        inputs[name] = torch.cat(tensors).to(device, non_blocking=True)
+        axis = media_axis(name, openings[0].prompt.inputs)
+        inputs[name] = torch.cat(tensors, dim=axis).to(device, non_blocking=True)
     mask = [
         _padded(
             torch.ones(1, opening.prompt.num_tokens, dtype=torch.long),

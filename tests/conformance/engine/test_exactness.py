@@ -1,5 +1,6 @@
 """In float32 an answer from the slots is, token for token, what `generate` says to that request alone."""
 
+import pytest
 from answers import broken, sequences_of, slots_of, together
 from crowds import LONGEST, Crowd
 
@@ -18,7 +19,7 @@ def test_ragged_requests_share_slots_and_stay_exact(crowd: Crowd) -> None:
     assert [sequence.tokens for sequence in sequences] == crowd.answers
 
 
-def test_prompts_that_share_a_prefill_stay_exact(crowd: Crowd) -> None:
+def test_prompts_that_share_a_prefill_stay_exact(crowd: Crowd, caplog: pytest.LogCaptureFixture) -> None:
     prompts = [prompt for prompt, _ in crowd.requests]
     sizes = [len(members) for members in groups.split(prompts, 10_000)]
     sequences = sequences_of(crowd.requests)
@@ -26,6 +27,7 @@ def test_prompts_that_share_a_prefill_stay_exact(crowd: Crowd) -> None:
     together(slots_of(crowd.family.model, num_slots=10), sequences, EngineConfig(prefill_group=10))
 
     assert max(sizes) > 1
+    assert not caplog.records, "a group broke and was halved"
     assert [sequence.tokens for sequence in sequences] == crowd.answers
 
 
