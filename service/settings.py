@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     max_context_tokens: int = 4096
     num_decoders: int = 2
     num_preparers: int = 2
+    # Prepared inputs that wait for the engine; bulk is prepared ahead no further.
+    prepared_bytes: int = 512 << 20
     num_torch_threads: int | None = None
 
     lease_seconds: float = 30.0

@@ -36,6 +36,8 @@ EXIT_CONFIGURATION, EXIT_CRASHED = 78, 70
 # Prompt tokens in one forward. On a CPU a forward of this size is as cheap per token as a larger one, and a chat that
 # arrives meanwhile waits for less.
 PREFILL_TOKENS = defaultdict(lambda: 4096, cpu=1024)
+# While chats come, bulk may take this part of it.
+BESIDE_CHAT = 4
 
 
 class Device:
@@ -121,7 +123,10 @@ class Device:
 
         settings = self._parts.settings
         loaded = (self._load or loading.load)(loading.LoadOptions.from_settings(settings))
-        config = EngineConfig(max_prefill_tokens=PREFILL_TOKENS[loaded.model.device.type])
+        prefill_tokens = PREFILL_TOKENS[loaded.model.device.type]
+        config = EngineConfig(
+            max_prefill_tokens=prefill_tokens, max_bulk_tokens_beside_chat=prefill_tokens // BESIDE_CHAT
+        )
         model = TorchSlotModel(
             loaded.model,
             num_slots=settings.max_slots,
@@ -140,6 +145,7 @@ class Device:
             provenance=loaded.provenance,
             on_outcome=lambda seat, outcome: desk.settle(seat, outcome),
             on_crash=self._crashed,
+            note_token=seats.note_token,
             pulse=pulse,
         )
         watchdog = Watchdog([pulse], settings.watchdog_seconds, self._crashed)

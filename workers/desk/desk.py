@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence as Ordered
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from service.actions.parts import Parts
 from service.contract.jobs import Cancelled, ClaimedJob, Failed, Outcome, WorkerId
@@ -13,6 +13,7 @@ from service.contract.lifecycle import JobClass
 from service.errors import ModelFailed, SluiceError
 from service.store import jobs
 from workers.away import DATABASE_AWAY, reason
+from workers.desk.hands import Hands
 from workers.desk.prepare import Preparer
 from workers.desk.recorder import Recorder
 from workers.desk.seats import Seat, Seats
@@ -54,12 +55,14 @@ class Desk:
         self._draining = threading.Event()
         self._owner: WorkerId = ""
         self._may_own_more = False
-        self._pool = ThreadPoolExecutor(parts.settings.num_preparers, thread_name_prefix="preparer")
+        self._hands = Hands(parts.settings.num_preparers, self._may_prepare_bulk)
+        seats.on_room(self._hands.nudge)
         self._thread = threading.Thread(target=self._run, name="claimer", daemon=True)
 
     def start(self, owner: WorkerId) -> None:
         """Begin claiming as `owner`."""
         self._owner = owner
+        self._hands.start()
         self._thread.start()
 
     def ring(self) -> None:
@@ -107,8 +110,8 @@ class Desk:
         self._draining.set()
         self._bell.set()
         self._thread.join(timeout=CLAIM_SECONDS)
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._release([seat for seat in self._seats.all() if seat.prepared is None and not seat.ended])
+        self._hands.close()
+        self._release([seat for seat in self._seats.all() if seat.counts is None and not seat.ended])
         if not self._seats.wait_empty(seconds):
             self._release([seat for seat in self._seats.all() if not seat.ended])
 
@@ -156,7 +159,9 @@ class Desk:
 
     def _claim_round(self) -> int:
         claimed = self._claim()
-        self._admit(claimed)
+        for job in claimed:
+            seat = self._seats.take(job)
+            self._hands.submit(partial(self._prepare, seat), is_chat=seat.is_chat)
         return len(claimed)
 
     def _bulk_room(self) -> int:
@@ -172,17 +177,14 @@ class Desk:
         if room <= 0:
             return []
         with self._parts.database.transaction() as db:
-            return jobs.claim(db, models=self._models, owner=self._owner, limit=room, job_class=kind)
+            claimed = jobs.claim(db, models=self._models, owner=self._owner, limit=room, job_class=kind)
+            # From here on a crash may be these jobs' doing, and the store must know before we touch them.
+            ours = jobs.begin(db, claimed, self._owner) if claimed else set()
+        return [job for job in claimed if job.id in ours]
 
-    def _admit(self, claimed: list[ClaimedJob]) -> None:
-        if not claimed:
-            return
-        # From here on a crash may be these jobs' doing, and the store must know before we touch them.
-        with self._parts.database.transaction() as db:
-            ours = jobs.begin(db, claimed, self._owner)
-        for job in claimed:
-            if job.id in ours:
-                self._pool.submit(self._prepare, self._seats.take(job))
+    def _may_prepare_bulk(self) -> bool:
+        """Prepared inputs can be large: no more of them until the engine has taken some in."""
+        return self._seats.num_waiting_bytes < self._parts.settings.prepared_bytes
 
     def _prepare(self, seat: Seat) -> None:
         if seat.cancelled:

@@ -1,6 +1,5 @@
 """From a claimed row to a sequence the engine can run: parse, load media, render the prompt."""
 
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -58,9 +57,8 @@ class Preparer:
             room=self._max_context_tokens - prompt.num_tokens,
             new_constraint=new_constraint,
         )
-        seat.prepared = prompt
+        seat.note_prompt(prompt)
         seat.answers = tuple(self._answer(request, seat, index) for index in range(len(drawn_by)))
-        seat.submitted_at = time.monotonic()
         return [
             Sequence(
                 id=answer.number,

@@ -38,12 +38,15 @@ class Publisher:
         self._ready.set()
 
     def _run(self) -> None:
+        flushed_at = 0.0
         while not self._closed or self._waiting:
             if not self._ready.wait(timeout=1.0):
                 continue
             if not self._closed:
-                time.sleep(COALESCE_SECONDS)
+                # What follows a silence goes at once; what comes soon after it is collected.
+                time.sleep(max(0.0, flushed_at + COALESCE_SECONDS - time.monotonic()))
             self._flush()
+            flushed_at = time.monotonic()
 
     def _flush(self) -> None:
         self._ready.clear()

@@ -11,7 +11,7 @@ from service.errors import BadRequest, ContextTooLong, ModelFailed, OutOfMemory,
 from workers.desk.answers import Answer
 from workers.desk.publisher import Publisher
 from workers.desk.seats import Seat
-from workers.engine.protocol import Broken, EngineEvent, Finished, Progress
+from workers.engine.protocol import Broken, EngineEvent, Finished, Progress, TakenIn
 
 ERROR_OF_CODE: dict[str, type[SluiceError]] = {
     "context_length_exceeded": ContextTooLong,
@@ -29,11 +29,13 @@ class Replier:
         provenance: Mapping[str, Any],
         on_outcome: Callable[[Seat, Outcome], None],
         cancel: Callable[[int], None],
+        note_token: Callable[[Seat], object],
     ) -> None:
         self._publisher = publisher
         self._provenance = provenance
         self._on_outcome = on_outcome
         self._cancel = cancel
+        self._note_token = note_token
 
     def absorb(self, event: EngineEvent) -> None:
         """Take one event of the engine."""
@@ -43,8 +45,11 @@ class Replier:
         if seat.ended or answer.has_ended:  # a stop string ended it while the engine still drew a token
             return
         match event:
-            case Progress(_, tokens, logprobs):
-                seat.note_token()
+            case Progress(sequence, tokens, logprobs):
+                self._note_token(seat)
+                if not answer.num_tokens:
+                    # Its inputs, which may be large, are of no use any more.
+                    sequence.prompt = TakenIn(sequence.prompt.num_tokens)
                 delta, stopped = answer.take(tokens, logprobs)
                 self._tell(seat, delta)
                 if stopped:

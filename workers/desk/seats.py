@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,19 +11,21 @@ from service.contract.lifecycle import JobClass
 from workers.desk.answers import Answer
 
 if TYPE_CHECKING:  # the desk speaks of the model's things, but must not load torch to do so
-    from workers.model.prepared import Prepared
+    from workers.model.prepared import Prepared, PromptCounts
 
 
 @dataclass(slots=True)
 class Seat:
     """One job between claim and record. Times are monotonic seconds.
 
-    answers: as many as the request wants, once it is prepared; they share the prompt.
+    counts: what the prompt is made of, once it is prepared. num_waiting_bytes: of its inputs, until they are taken in.
+    answers: as many as the request wants; they share the prompt.
     """
 
     job: ClaimedJob
     claimed_at: float = field(default_factory=time.monotonic)
-    prepared: "Prepared | None" = None
+    counts: "PromptCounts | None" = None
+    num_waiting_bytes: int = 0
     answers: tuple[Answer, ...] = ()
     submitted_at: float = 0.0
     first_token_at: float = 0.0
@@ -39,16 +42,24 @@ class Seat:
         """Whether nothing is left to write."""
         return all(answer.has_ended for answer in self.answers)
 
-    def note_token(self) -> None:
-        """Tokens have come."""
-        self.first_token_at = self.first_token_at or time.monotonic()
+    def note_prompt(self, prompt: "Prepared") -> None:
+        """It is prepared, and waits for the engine now."""
+        self.counts, self.num_waiting_bytes = prompt.counts, prompt.num_bytes
+        self.submitted_at = time.monotonic()
+
+    def note_token(self) -> bool:
+        """Tokens have come: the prompt is in. Whether they are the first."""
+        if self.first_token_at:
+            return False
+        self.first_token_at, self.num_waiting_bytes = time.monotonic(), 0
+        return True
 
     def usage(self) -> Usage:
         """Tokens and times as they stand now."""
         now = time.monotonic()
         first = self.first_token_at or now
-        assert self.prepared is not None
-        counts = self.prepared.counts
+        counts = self.counts
+        assert counts is not None
         return Usage(
             prompt_tokens=counts.total,
             completion_tokens=sum(answer.num_tokens for answer in self.answers),
@@ -68,6 +79,21 @@ class Seats:
         self._lock = threading.Lock()
         self._taken: dict[int, Seat] = {}
         self._changed = threading.Condition(self._lock)
+        self._on_room: Callable[[], None] = lambda: None
+
+    def on_room(self, tell: Callable[[], None]) -> None:
+        """Whom to tell when prepared inputs were taken in, or their job has ended."""
+        self._on_room = tell
+
+    @property
+    def num_waiting_bytes(self) -> int:
+        """Prepared inputs that the engine has not taken in."""
+        return sum(seat.num_waiting_bytes for seat in self.all())
+
+    def note_token(self, seat: Seat) -> None:
+        """Tokens of this job have come, and with the first its prompt is in."""
+        if seat.note_token():
+            self._on_room()
 
     def take(self, job: ClaimedJob) -> Seat:
         """Give the job a seat."""
@@ -83,6 +109,7 @@ class Seats:
             if seat is not None and seat.job is job:
                 del self._taken[job.id]
                 self._changed.notify_all()
+        self._on_room()
 
     def num_of(self, *, chat: bool) -> int:
         """How many jobs of one class are still on their way to an outcome."""

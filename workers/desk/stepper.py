@@ -29,11 +29,12 @@ class Stepper:
         provenance: dict[str, Any],
         on_outcome: Callable[[Seat, Outcome], None],
         on_crash: Callable[[str], None],
+        note_token: Callable[[Seat], object] = Seat.note_token,
         pulse: Pulse | None = None,
     ) -> None:
         self._engine = engine
         self._pulse = pulse or Pulse(engine, "the model")
-        self._replier = Replier(publisher, provenance, on_outcome, cancel=self.cancel)
+        self._replier = Replier(publisher, provenance, on_outcome, self.cancel, note_token)
         self._on_crash = on_crash
         self._inbox: deque[Sequence | int] = deque()
         self._wake = threading.Event()

@@ -12,6 +12,8 @@ class EngineConfig:
     reserved_chat_slots: slots that bulk never takes (at least one slot is always left to bulk).
     max_prefill_tokens, max_prefill_bytes: prompt tokens, and bytes of prepared inputs, taken in during one step; a
     larger prompt comes in alone.
+    max_bulk_tokens_beside_chat: of bulk prompts in one step, while chats come: a chat that arrives in the middle of a
+    step waits for its end. chat_memory_seconds: how long after a chat another one is expected.
     prefill_group: bulk waits until this many slots are free, so that prompts share a forward, but no longer than
     max_group_wait_steps.
     max_kv_tokens: prompt and answer tokens of all running sequences together; None leaves it to the slots.
@@ -23,6 +25,8 @@ class EngineConfig:
     reserved_chat_slots: int = 0
     max_prefill_tokens: int = 4096
     max_prefill_bytes: int = 256 << 20
+    max_bulk_tokens_beside_chat: int = 1024
+    chat_memory_seconds: float = 15.0
     prefill_group: int = 4
     max_group_wait_steps: int = 8
     max_kv_tokens: int | None = None

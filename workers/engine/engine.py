@@ -2,6 +2,7 @@
 
 import heapq
 from collections import deque
+from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
 
 from workers.engine.config import EngineConfig
@@ -108,8 +109,10 @@ class Engine:
         draft = _Draft()
         self._let_go_of_rows(draft)
         parking = self._park_for_chat(draft)
-        self._continue_rows(draft)
+        running = list(self._held.items())
         self._admit(draft)
+        if not self._takes_in_chat(draft):
+            self._continue_rows(draft, running)
         self._fly(draft, parking)
         events, self._events = self._events, []
         return events
@@ -166,8 +169,12 @@ class Engine:
             parking[row] = run
         return parking
 
-    def _continue_rows(self, draft: _Draft) -> None:
-        for row, run in self._held.items():
+    def _takes_in_chat(self, draft: _Draft) -> bool:
+        """Then nobody else gets a token in this step: whoever listens hears the first word sooner."""
+        return any(self._held[prefill.row].is_chat for prefill in draft.prefill)
+
+    def _continue_rows(self, draft: _Draft, running: Ordered[tuple[int, Run]]) -> None:
+        for row, run in running:
             if run.waits_for_its_token:
                 continue
             run.num_launched += 1

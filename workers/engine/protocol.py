@@ -17,6 +17,14 @@ class Handle(Protocol):
         """Memory that it holds."""
 
 
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """What is left of a prompt whose inputs the model has read."""
+
+    num_tokens: int
+    num_bytes: int = 0
+
+
 class Constraint(Protocol):
     """A grammar that one answer follows, and how far the answer has come in it. Only the model asks it anything.
 

@@ -1,6 +1,7 @@
 """Who gets the free slots of this step, and who has to leave one."""
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 
 from workers.engine.config import EngineConfig
 from workers.engine.lanes import Lane, Run
@@ -10,14 +11,19 @@ class Scheduler:
     """Two lanes and the rules between them.
 
     Chat goes first and may use every slot; bulk leaves the reserved ones alone. Bulk that has waited too long goes
-    before chat, one run per step. No step takes in more prompt tokens than its budget, so decoding goes on.
+    before chat, one run per step. No step takes in more prompt tokens than its budget, so decoding goes on; while chats
+    come, it takes in fewer of bulk, so that a chat is not kept waiting by a long step. clock: monotonic seconds.
     """
 
-    def __init__(self, config: EngineConfig, num_slots: int) -> None:
+    def __init__(
+        self, config: EngineConfig, num_slots: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._config = config
         self._num_slots = num_slots
         self._num_bulk_slots = num_slots - min(config.reserved_chat_slots, num_slots - 1)
         self._num_group_wait_steps = 0
+        self._clock = clock
+        self._chat_expected_until = 0.0
         self.chat = Lane()
         self.bulk = Lane()
 
@@ -28,6 +34,8 @@ class Scheduler:
 
     def push(self, run: Run) -> None:
         """Let a run wait for a slot."""
+        if run.is_chat:
+            self._chat_expected_until = self._clock() + self._config.chat_memory_seconds
         self._lane(run).push(run)
 
     def note_ended(self, run: Run) -> None:
@@ -37,14 +45,23 @@ class Scheduler:
     def admit(self, running: Collection[Run], step: int) -> list[Run]:
         """Take runs out of the lanes for the free slots, most urgent first. running: those that hold a slot."""
         room = _Room(self._config, self._num_slots, self._num_bulk_slots, running)
+        if self._clock() < self._chat_expected_until:
+            room.num_bulk_tokens = self._config.max_bulk_tokens_beside_chat
         admitted: list[Run] = []
         if self._bulk_is_overdue(step) and room.fits(self.bulk.head()):
             admitted.append(room.take(self.bulk))
             # It waited long enough once: from here on nobody moves it aside.
             admitted[0].num_parks = self._config.max_parks
+        chat_comes_in = False
         while room.fits(self.chat.head()):
             admitted.append(room.take(self.chat))
-        if self.chat.head() is None and self._group_is_ready(room.num_bulk_slots, is_idle=not running):
+            chat_comes_in = True
+        # Bulk beside a chat's prompt would only make its first word later.
+        if (
+            self.chat.head() is None
+            and not chat_comes_in
+            and self._group_is_ready(room.num_bulk_slots, is_idle=not running)
+        ):
             while room.fits(self.bulk.head()):
                 admitted.append(room.take(self.bulk))
         return admitted
@@ -90,6 +107,7 @@ class _Room:
         self.num_bulk_slots = min(self._num_slots, num_bulk_slots - sum(not run.is_chat for run in running))
         self._num_prefill_tokens = config.max_prefill_tokens
         self._num_prefill_bytes = config.max_prefill_bytes
+        self.num_bulk_tokens = config.max_prefill_tokens
         self._num_kv_tokens = config.max_kv_tokens
         if self._num_kv_tokens is not None:
             self._num_kv_tokens -= sum(run.num_kv_tokens for run in running)
@@ -104,7 +122,10 @@ class _Room:
         if run.parked is not None or not self._has_prefill:
             return True
         prompt = run.sequence.prompt
-        return prompt.num_tokens <= self._num_prefill_tokens and prompt.num_bytes <= self._num_prefill_bytes
+        num_tokens = self._num_prefill_tokens
+        if not run.is_chat:
+            num_tokens = min(num_tokens, self.num_bulk_tokens)
+        return prompt.num_tokens <= num_tokens and prompt.num_bytes <= self._num_prefill_bytes
 
     def take(self, lane: Lane) -> Run:
         """Take the head of a lane, which fits."""
@@ -116,5 +137,6 @@ class _Room:
         if run.parked is None:
             self._has_prefill = True
             self._num_prefill_tokens -= run.sequence.prompt.num_tokens
+            self.num_bulk_tokens -= run.sequence.prompt.num_tokens
             self._num_prefill_bytes -= run.sequence.prompt.num_bytes
         return run

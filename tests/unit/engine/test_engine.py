@@ -496,3 +496,33 @@ def test_whatever_happens_every_sequence_ends_once_and_says_what_it_should(data:
         assert item.tokens == told[: len(item.tokens)]
         if ends(events)[item.id] in ("stop", "length"):
             assert item.tokens == told
+
+
+def test_while_chats_come_a_step_takes_in_less_of_bulk() -> None:
+    config = EngineConfig(max_prefill_tokens=100, max_bulk_tokens_beside_chat=20, prefill_group=1)
+    model = ScriptedModel(8)
+    engine = Engine(model, config)
+    engine.submit(Sequence(0, ScriptedPrompt((5, 6), num_tokens=10), Sampling(), priority=0))
+    for number in range(1, 7):
+        engine.submit(Sequence(number, ScriptedPrompt((5, 6), num_tokens=10), Sampling(), priority=1))
+
+    while engine.has_work:
+        engine.step()
+
+    assert [len(plan.prefill) for plan in model.plans if plan.prefill][:3] == [1, 2, 2]
+
+
+def test_a_step_that_takes_in_a_chat_draws_for_nobody_else() -> None:
+    model = ScriptedModel(4)
+    engine = Engine(model)
+    engine.submit(Sequence(0, ScriptedPrompt((5,) * 9), Sampling(), priority=1))
+    engine.step()
+    engine.step()
+    assert model.plans[-1].decode == (0,)
+
+    engine.submit(Sequence(1, ScriptedPrompt((5, 6)), Sampling(), priority=0))
+    engine.step()
+
+    assert (len(model.plans[-1].prefill), model.plans[-1].decode) == (1, ())
+    engine.step()
+    assert model.plans[-1].decode == (0, 1)
