@@ -54,7 +54,7 @@ def start_chat(
         model=model,
         body=body,
         payload=payload,
-        streams=True,
+        streams=bool(request.stream),
         # Should this process die, nobody listens any more, and the job must not wait for ever.
         expires_in_seconds=parts.settings.chat_timeout_seconds,
     )

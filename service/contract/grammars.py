@@ -34,6 +34,9 @@ def read_response_format(value: Any) -> GrammarSpec | None:
     match _object(value, "response_format").get("type"):
         case "text":
             return None
+        case "json_object" if value.get("value") is not None:
+            # So huggingface_hub writes a schema, whatever form it was given.
+            return schema_spec(value["value"], "response_format.value")
         case "json_object":
             return GrammarSpec("json_schema", ANY_OBJECT)
         case "json_schema":

@@ -14,7 +14,7 @@ from service.actions.close_batches import close_batches
 from service.actions.load_body import load_body
 from service.actions.parts import Parts
 from service.contract.jobs import Cancelled, ClaimedJob, Failed, Outcome, Succeeded, Usage
-from service.contract.lifecycle import WorkerRole
+from service.contract.lifecycle import JobClass, WorkerRole
 from service.contract.openai import (
     ChatRequest,
     choice_body,
@@ -72,7 +72,7 @@ class ScriptedWorker:
         if script == "stall":
             self._publish(job, Delta("Well"))
             self._stalled[job.id] = job
-            if job.streams:
+            if job.job_class is JobClass.CHAT:
                 self._stalled_at[job.id] = time.monotonic()
         elif script == "fail":
             self._finish(

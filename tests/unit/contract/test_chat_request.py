@@ -166,6 +166,7 @@ def test_unknown_fields_are_named_wherever_they_stand():
             {"response_format": {"type": "json_schema", "json_schema": {}}},
             "response_format.json_schema.schema",
         ),
+        ({"response_format": {"type": "json_object", "value": "{"}}, "response_format.value"),
         ({"grammar": {"type": "regex", "value": ""}}, "grammar.value"),
         ({"grammar": {"type": "poem", "value": "x"}}, "grammar.type"),
         ({"grammar": REGEX, "response_format": {"type": "json_object"}}, "grammar"),
