@@ -29,7 +29,7 @@ class Replier:
         provenance: Mapping[str, Any],
         on_outcome: Callable[[Seat, Outcome], None],
         cancel: Callable[[int], None],
-        note_token: Callable[[Seat], object],
+        note_token: Callable[[Seat], object] = Seat.note_token,
     ) -> None:
         self._publisher = publisher
         self._provenance = provenance

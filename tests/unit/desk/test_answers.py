@@ -17,7 +17,7 @@ from workers.desk.seats import Seat
 from workers.engine.protocol import Broken, EngineEvent, Finished, Logprobs, Progress, Sampling, Sequence
 from workers.engine.scripted import ScriptedPrompt
 from workers.model.detokenize import Detokenizer, StopChecker, special_ids
-from workers.model.prepared import Prepared, PromptCounts
+from workers.model.prepared import PromptCounts
 from workers.model.token_bytes import TokenBytes
 
 
@@ -36,7 +36,7 @@ class Room:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, num_answers: int) -> None:
         self.outcomes: list[Outcome] = []
         self.cancelled: list[int] = []
-        self.seat = Seat(job(1), prepared=Prepared({}, PromptCounts(text=7)))
+        self.seat = Seat(job(1), counts=PromptCounts(text=7))
         self.seat.answers = tuple(
             Answer(self.seat, index, new_detokenizer(tokenizer)) for index in range(num_answers)
         )
