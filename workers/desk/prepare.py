@@ -7,13 +7,16 @@ from service.actions.load_body import load_body
 from service.actions.parts import Parts
 from service.contract.chat import ChatRequest, media_refs, parse_chat_request, template_messages
 from service.contract.media import MediaNeeds, MediaRef
+from service.contract.tools import template_tools
 from workers.desk.answers import Answer
 from workers.desk.probabilities import ProbabilityWriter
 from workers.desk.sampling import check_length, check_tokens, samplings
 from workers.desk.seats import Seat
+from workers.desk.tool_calls import CallWriter
 from workers.engine.protocol import Constraint, Sequence
 from workers.media.decoded import Decoded
 from workers.model.detokenize import StopChecker
+from workers.model.prepared import Prepared
 from workers.model.prompts import Prompter
 
 CHAT_PRIORITY, BULK_PRIORITY = 0, 1
@@ -44,11 +47,8 @@ class Preparer:
         # What needs no media is refused before any are loaded.
         check_length(request, 1, self._max_context_tokens)
         check_tokens(request, self._prompter.vocab_size)
-        new_constraint = self._grammar_of(request)
-        media = [
-            self._media.load(ref, self._prompter.needs, seat.job.tenant_id) for ref in media_refs(request)
-        ]
-        prompt = self._prompter.prepare(template_messages(request), media, scope=seat.job.tenant_id)
+        new_constraint = self._form_of(request)
+        prompt = self._prompt(request, seat.job.tenant_id)
         check_length(request, prompt.num_tokens, self._max_context_tokens)
         drawn_by = samplings(
             request,
@@ -59,30 +59,39 @@ class Preparer:
         )
         seat.note_prompt(prompt)
         seat.answers = tuple(self._answer(request, seat, index) for index in range(len(drawn_by)))
+        priority = CHAT_PRIORITY if seat.is_chat else BULK_PRIORITY
         return [
-            Sequence(
-                id=answer.number,
-                prompt=prompt,
-                sampling=sampling,
-                priority=CHAT_PRIORITY if seat.is_chat else BULK_PRIORITY,
-                tag=answer,
-            )
+            Sequence(id=answer.number, prompt=prompt, sampling=sampling, priority=priority, tag=answer)
             for answer, sampling in zip(seat.answers, drawn_by, strict=True)
         ]
 
-    def _grammar_of(self, request: ChatRequest) -> Callable[[], Constraint] | None:
-        """What makes a constraint for each answer, if the request prescribes their form."""
+    def _prompt(self, request: ChatRequest, tenant_id: str) -> Prepared:
+        media = [self._media.load(ref, self._prompter.needs, tenant_id) for ref in media_refs(request)]
+        tools = template_tools(request.usable_tools) or None
+        return self._prompter.prepare(template_messages(request), media, tools=tools, scope=tenant_id)
+
+    def _form_of(self, request: ChatRequest) -> Callable[[], Constraint] | None:
+        """What makes a constraint for each answer, if the request prescribes their form or their calls."""
         spec, param = request.grammar_spec, "grammar" if request.grammar else "response_format"
-        if spec is None:
-            return None
-        return self._prompter.grammars.compile(spec, param=param).fresh
+        if tools := request.usable_tools:
+            parallel = request.parallel_tool_calls is not False
+            spec = self._prompter.tool_format.grammar(tools, request.tool_choice, parallel=parallel)
+            param = "tools"
+        return None if spec is None else self._prompter.grammars.compile(spec, param=param).fresh
 
     def _answer(self, request: ChatRequest, seat: Seat, index: int) -> Answer:
-        return Answer(
+        prompter, tools = self._prompter, request.usable_tools
+        answer = Answer(
             seat,
             index,
-            self._prompter.detokenizer(),
+            prompter.detokenizer(prompter.tool_format.keep_tokens) if tools else prompter.detokenizer(),
             stops=StopChecker(request.stop) if request.stop else None,
             stop_ids=frozenset(request.stop_token_ids or ()),
-            probabilities=ProbabilityWriter(self._prompter.token_bytes.of) if request.logprobs else None,
+            probabilities=ProbabilityWriter(prompter.token_bytes.of) if request.logprobs else None,
         )
+        if tools:
+            only_one = request.parallel_tool_calls is False
+            answer.calls = CallWriter(
+                prompter.tool_format.parser(tools), f"{seat.job.id}:{index}", only_one=only_one
+            )
+        return answer

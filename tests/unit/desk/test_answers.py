@@ -1,6 +1,7 @@
 """From drawn tokens to what a listener hears and what the reply holds."""
 
 import math
+import re
 
 import pytest
 from test_threads import Heard, job
@@ -14,11 +15,13 @@ from workers.desk.probabilities import NEVER, ProbabilityWriter
 from workers.desk.publisher import Publisher
 from workers.desk.replier import Replier
 from workers.desk.seats import Seat
+from workers.desk.tool_calls import CallWriter
 from workers.engine.protocol import Broken, EngineEvent, Finished, Logprobs, Progress, Sampling, Sequence
 from workers.engine.scripted import ScriptedPrompt
 from workers.model.detokenize import Detokenizer, StopChecker, special_ids
 from workers.model.prepared import PromptCounts
 from workers.model.token_bytes import TokenBytes
+from workers.model.tools import CallSyntax, Read, ToolParser
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +43,7 @@ class Room:
         self.seat.answers = tuple(
             Answer(self.seat, index, new_detokenizer(tokenizer)) for index in range(num_answers)
         )
-        self._replier = Replier(Publisher(Heard()), {}, self._settle, self.cancelled.append)
+        self._replier = Replier(Publisher(Heard()), {}, self._settle, self.cancelled.append, Seat.note_token)
 
     def _settle(self, seat: Seat, outcome: Outcome) -> None:
         seat.ended = True
@@ -144,3 +147,51 @@ def test_every_token_has_its_bytes_and_a_number_without_a_token_has_none(
     text = "Ärger 東京 🙂"
     assert b"".join(map(bytes_of, tokenizer.encode(text, add_special_tokens=False))).decode() == text
     assert bytes_of(len(tokenizer) + 5) == b""
+
+
+class Spelled(CallSyntax):
+    """Calls written as <name{…}>, all of it plain text."""
+
+    closers = ">"
+
+    def find(self, text: str, *, at_start: bool) -> tuple[int, bool]:
+        at = text.find("<")
+        return (at, True) if at >= 0 else (len(text), False)
+
+    def read(self, text: str, *, is_last: bool) -> Read | None:
+        call = re.match(r"<(\w+)(\{.*?\})>", text)
+        return Read(call.end(), ((call[1], call[2]),)) if call else None
+
+
+@pytest.mark.parametrize(("only_one", "num_calls"), [(False, 2), (True, 1)])
+def test_calls_are_told_whole_with_ids_that_every_attempt_repeats(
+    tokenizer: PreTrainedTokenizerBase, only_one: bool, num_calls: int
+) -> None:
+    def attempt() -> tuple[list[Delta], Answer]:
+        writer = CallWriter(ToolParser(Spelled()), "1:0", only_one=only_one)
+        answer = Answer(Seat(job(1)), 0, new_detokenizer(tokenizer), calls=writer)
+        told: list[Delta] = []
+        for token in tokenizer.encode('Well <look{"a":1}><find{}>', add_special_tokens=False):
+            delta, is_over = answer.take((token,), ())
+            told += [delta] if delta else []
+            if is_over:
+                break
+        else:
+            told += [delta] if (delta := answer.finish()) else []
+        answer.end("stop")
+        return told, answer
+
+    told, answer = attempt()
+
+    message = answer.body()["message"]
+    assert message["content"] == "Well" == "".join(delta.text for delta in told)
+    assert message["tool_calls"] == [call for delta in told for call in delta.tool_calls]
+    functions = [call["function"] for call in message["tool_calls"]]
+    assert (
+        functions
+        == [{"name": "look", "arguments": '{"a":1}'}, {"name": "find", "arguments": "{}"}][:num_calls]
+    )
+    assert answer.finish_reason == "tool_calls"
+    ids = [call["id"] for call in message["tool_calls"]]
+    assert len(set(ids)) == num_calls
+    assert [call["id"] for call in attempt()[1].body()["message"]["tool_calls"]] == ids
