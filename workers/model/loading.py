@@ -135,13 +135,9 @@ def load(options: LoadOptions) -> Loaded:
     dtype = choose_dtype(options.dtype, device)
     template = load_template(options.chat_template) if options.chat_template else None
     checkpoint = find_checkpoint(options.model, options.revision, options.hub_cache)
-    quantization = None if checkpoint.is_quantized else _quantization(options)
-    _check_memory(checkpoint, device, dtype, quantization)
-    config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
-    auto_class = _auto_class(config, checkpoint)
+    config = read_config(checkpoint)
     processor = load_processor(checkpoint.folder, config)
-    with _refuse_what_cannot_load(checkpoint, device):
-        model = _load_or_quantize(auto_class, checkpoint, config, device, dtype, quantization, options)
+    model = load_model(checkpoint, config, options)
     _use_cores(model, options.num_threads)
     linears = choose_linears(model, options.linear_kernel)
     prompter = Prompter(processor, config, template=template, eos_ids=_eos_ids(model, processor), dtype=dtype)
@@ -159,6 +155,23 @@ def load(options: LoadOptions) -> Loaded:
     }
     _log_loaded(model, linears, provenance, seconds)
     return Loaded(model, prompter, checkpoint.revision, seconds, provenance)
+
+
+def read_config(checkpoint: Checkpoint) -> PretrainedConfig:
+    """The configuration of what answers in text; of a family that also talks, of the part that thinks."""
+    config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    return getattr(config, "thinker_config", None) or config
+
+
+def load_model(checkpoint: Checkpoint, config: PretrainedConfig, options: LoadOptions) -> PreTrainedModel:
+    """The model alone, in eval mode on its device."""
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.dtype, device)
+    auto_class = _auto_class(config, checkpoint)
+    quantization = None if checkpoint.is_quantized else _quantization(options)
+    _check_memory(checkpoint, device, dtype, quantization)
+    with _refuse_what_cannot_load(checkpoint, device):
+        return _load_or_quantize(auto_class, checkpoint, config, device, dtype, quantization, options)
 
 
 def _num_weights(model: PreTrainedModel) -> int:
@@ -220,7 +233,7 @@ def _load_or_quantize(
 
     def fresh() -> PreTrainedModel:
         # A checkpoint that is stored quantized says so itself; None would unsay it.
-        asked = {"quantization_config": quantization} if quantization else {}
+        asked: dict[str, Any] = {"quantization_config": quantization} if quantization else {}
         return _load_model(auto_class, checkpoint.folder, device, dtype, config=config, **asked)
 
     def stored(entry: Path) -> PreTrainedModel:
@@ -228,8 +241,8 @@ def _load_or_quantize(
 
     if quantization is None or options.quant_cache is None:
         return fresh()
-    asked = quantization.to_dict()
-    name = entry_name(checkpoint.name, checkpoint.revision, asked, dtype, device.type)
+    identity = quantization.to_dict()
+    name = entry_name(checkpoint.name, checkpoint.revision, identity, dtype, device.type)
     return QuantizedCache(options.quant_cache, options.quant_cache_bytes).load(name, stored, fresh)
 
 
