@@ -1,13 +1,16 @@
 """Linear kernels on the CPU: same numbers, whatever the rows."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
 
+from service.errors import ConfigurationError
 from workers.model import packed
 from workers.model.hqq_linear import HqqLinear
 from workers.model.hqq_weight import Scheme
-from workers.model.packed import PackedLinear, choose_linears
+from workers.model.packed import KernelChoice, PackedLinear, choose_linears
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 
@@ -104,3 +107,50 @@ def test_measuring_takes_its_time_and_no_more() -> None:
 
     assert 0 < choice.torch_seconds < 1
     assert 0 < choice.packed_seconds < 1
+
+
+def test_measuring_counts_this_threads_work_and_not_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is busy with others the measurement lasts longer and says the same."""
+    call = packed.nn.functional.linear
+
+    def interrupted(*arguments: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.001)
+        return call(*arguments)
+
+    monkeypatch.setattr(packed.nn.functional, "linear", interrupted)
+
+    assert choose_linears(Tied()).torch_seconds < 0.001
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind", "stored"),
+    [("torch", nn.Linear, nn.Linear), ("onednn-packed", PackedLinear, PackedLinear)],
+)
+def test_a_pinned_kernel_is_used_and_nothing_is_measured(
+    kernel: str, kind: type, stored: type, quantized_model: nn.Sequential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "_measure", lambda layers: pytest.fail("measured"))
+    tied = Tied()
+
+    choice = choose_linears(tied, kernel)
+    choose_linears(quantized_model, kernel)
+
+    assert choice == KernelChoice(kernel)
+    assert (type(tied.layer), type(quantized_model[0])) == (kind, stored)
+
+
+def test_quantized_weights_may_be_rebuilt_on_every_call(quantized_model: nn.Sequential) -> None:
+    choice = choose_linears(quantized_model, "dequantize")
+
+    assert isinstance(quantized_model[0], HqqLinear)
+    assert (choice.kernel, choice.quantized_kernel, choice.num_rebuilt) == ("torch", "dequantize", 0)
+
+
+def test_a_kernel_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no linear kernel 'fast'"):
+        choose_linears(Tied(), "fast")
+
+
+def test_packing_is_refused_where_it_does_not_work() -> None:
+    with pytest.raises(ConfigurationError, match="does not work on this device in this precision"):
+        choose_linears(Tied().double(), "onednn-packed")
