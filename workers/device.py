@@ -119,7 +119,8 @@ class Device:
         # Imported here: torch takes seconds, and the process should be seen and stoppable before.
         from workers.desk.prepare import Preparer
         from workers.model import loading
-        from workers.model.slot_model import TorchSlotModel
+        from workers.model.cache_budgets import cache_budgets
+        from workers.model.choose_model import Limits, make_slot_model
 
         settings = self._parts.settings
         loaded = (self._load or loading.load)(loading.LoadOptions.from_settings(settings))
@@ -127,17 +128,16 @@ class Device:
         config = EngineConfig(
             max_prefill_tokens=prefill_tokens, max_bulk_tokens_beside_chat=prefill_tokens // BESIDE_CHAT
         )
-        model = TorchSlotModel(
-            loaded.model,
-            num_slots=settings.max_slots,
-            max_context_tokens=min(settings.max_context_tokens, loaded.max_context_tokens),
-            prefill_token_budget=config.max_prefill_tokens,
-            eos_ids=loaded.prompter.eos_ids,
+        caches = cache_budgets(
+            loaded.model.device, settings.prefix_cache_bytes, settings.encoder_cache_bytes
         )
+        limits = Limits(settings.max_slots, settings.max_context_tokens, **caches)
+        serving = make_slot_model(loaded, limits, config)
+        model = serving.model
         publisher = Publisher(self._parts.streams)
         seats = Seats()
         recorder = Recorder(self._parts, publisher, seats)
-        engine = Engine(model, config)
+        engine = Engine(model, serving.config)
         pulse = Pulse(engine, settings.model_name, loaded.slowest_seconds_per_token)
         stepper = Stepper(
             engine,

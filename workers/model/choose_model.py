@@ -63,7 +63,7 @@ def make_slot_model(loaded: Loaded, limits: Limits, config: EngineConfig) -> Ser
         ),
     )
     wanted = _references(loaded)
-    slots, reason = _checked(loaded, lambda: _slots(loaded, room, config), wanted)
+    slots, reason = _checked(loaded, lambda: _slots(loaded, limits, room, config), wanted)
     loaded.provenance["batching"] = "static" if slots is None else "slots"
     if slots is not None:
         return Serving(slots, config)
@@ -104,13 +104,15 @@ def _references(loaded: Loaded) -> list[Reference]:
         return []
 
 
-def _slots(loaded: Loaded, room: Room, config: EngineConfig) -> SlotModel:
+def _slots(loaded: Loaded, limits: Limits, room: Room, config: EngineConfig) -> SlotModel:
     return TorchSlotModel(
         loaded.model,
         num_slots=room.num_slots,
         max_context_tokens=room.max_context_tokens,
         prefill_token_budget=config.max_prefill_tokens,
         eos_ids=loaded.prompter.eos_ids,
+        prefix_cache_bytes=limits.prefix_cache_bytes,
+        encoder_cache_bytes=limits.encoder_cache_bytes,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedModel
 
 from workers.engine.protocol import Prefill
-from workers.model import groups, hooks, prefix_states, resume
+from workers.model import generate_hooks, groups, hooks, prefix_states, resume
 from workers.model.decode import Breakage, failure_code
 from workers.model.draws import Draw
 from workers.model.hooks import Prefilled
@@ -35,7 +35,7 @@ class Prefiller:
         self._specs = rows.cache.specs
         self._max_tokens = max_tokens
         self._reuse = reuse
-        self._pad_id = _pad_id(model)
+        self._pad_id = generate_hooks.pad_id(model)
 
     def fill(self, prefills: Sequence[Prefill], first_row: int) -> list[Filled]:
         """Prefill into rows from `first_row` on and draw every prompt's first token.
@@ -141,9 +141,3 @@ def _beginning(opening: Opening) -> Beginning:
 
 def _num_rows(filled: Sequence[Filled]) -> int:
     return sum(isinstance(each.outcome, Draw) for each in filled)
-
-
-def _pad_id(model: PreTrainedModel) -> int:
-    """A token to pad with; masked, so that any would do, but image tokens would ask for images."""
-    pad_id = getattr(hooks.text_config(model), "pad_token_id", None)
-    return pad_id if isinstance(pad_id, int) and pad_id >= 0 else 0

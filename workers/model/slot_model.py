@@ -6,19 +6,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from transformers import PreTrainedModel
 
-from workers.engine.protocol import Parked, Pending, Prefill, RowFailed, RowResult, StepPlan, Token
+from workers.engine.protocol import Parked, Pending, Prefill, RowResult, StepPlan, Token
 from workers.model import hooks
-from workers.model.decode import Breakage, decode
+from workers.model.decode import decode
 from workers.model.draws import Draw
 from workers.model.llama4_scales import scale_by_own_positions
 from workers.model.prefill import Filled, Prefiller
 from workers.model.reuse import Reuse
 from workers.model.rows import ParkedRow, Rows
-
-_MESSAGES = {
-    "out_of_memory": "This request does not fit the device, even alone.",
-    "model_failed": "The model failed on this request.",
-}
 
 
 @dataclass(slots=True, eq=False)
@@ -130,7 +125,7 @@ class TorchSlotModel:
                 pending.drawn.append(((row,), filled.outcome))
                 pending.filled[row] = filled
             else:
-                pending.results.append(_broken(row, filled.outcome))
+                pending.results.append(filled.outcome.told_of(row))
 
     def _decode(self, rows: Sequence[int], pending: TorchPending) -> None:
         if not rows:
@@ -140,7 +135,7 @@ class TorchSlotModel:
                 drawn = tuple(self._order[outcome.start : outcome.start + len(outcome.tokens)])
                 pending.drawn.append((drawn, outcome))
             else:
-                pending.results.append(_broken(self._order[outcome.row], outcome))
+                pending.results.append(outcome.told_of(self._order[outcome.row]))
 
     def _bring_forward(self, rows: Sequence[int]) -> None:
         """Let the rows to decode lie at 0..len(rows)-1. An engine that decodes all its rows costs nothing here."""
@@ -183,10 +178,6 @@ class TorchSlotModel:
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
-
-
-def _broken(row: int, breakage: Breakage) -> RowFailed:
-    return RowFailed(row, breakage.code, _MESSAGES[breakage.code])
 
 
 def _eos_ids(model: PreTrainedModel) -> frozenset[int]:

@@ -33,7 +33,7 @@ class Cohort:
     def __init__(
         self, model: PreTrainedModel, prefills: Sequence[Prefill], num_columns: int, eos_ids: frozenset[int]
     ) -> None:
-        prompts = [prepared(prefill) for prefill in prefills]
+        prompts = [_prepared(prefill) for prefill in prefills]
         inputs = groups.collate(prompts, generate_hooks.pad_id(model), model.device)
         self.rows: list[int | None] = [prefill.row for prefill in prefills]
         self._batch = StaticBatch(model, inputs, num_columns)
@@ -123,7 +123,7 @@ class StaticModel:
         for prefill in prefills:
             if prefill.row in held:
                 raise ValueError(f"row {prefill.row} is already held")
-        together = groups.split([prepared(prefill) for prefill in prefills], self._max_tokens)
+        together = groups.split([_prepared(prefill) for prefill in prefills], self._max_tokens)
         found = [[prefills[member] for member in members] for members in together]
         if self._pads:
             return found
@@ -165,8 +165,7 @@ class StaticModel:
             self._cohorts.remove(cohort)
 
 
-def prepared(prefill: Prefill) -> Prepared:
-    """The prompt of a prefill, as this room knows it."""
+def _prepared(prefill: Prefill) -> Prepared:
     if not isinstance(prefill.prompt, Prepared):
         raise TypeError("a prompt for this model must be a Prepared")
     return prefill.prompt

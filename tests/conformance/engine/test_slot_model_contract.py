@@ -22,6 +22,7 @@ from workers.engine.protocol import (
 from workers.engine.scripted import ScriptedModel, ScriptedPrompt
 from workers.model.prepared import Prepared
 from workers.model.slot_model import TorchSlotModel
+from workers.model.static_model import StaticModel
 
 GREEDY = Sampling()
 
@@ -76,7 +77,15 @@ def scripted() -> Subject:
     return Subject(ScriptedModel(4), prompt, ScriptedPrompt((1,), fails_at=0))
 
 
-def real() -> Subject:
+def slots() -> Subject:
+    return real(TorchSlotModel)
+
+
+def static() -> Subject:
+    return real(StaticModel)
+
+
+def real(serve: type[TorchSlotModel] | type[StaticModel]) -> Subject:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=256,
@@ -96,14 +105,22 @@ def real() -> Subject:
     def prompt(number: int) -> Prepared:
         return Prepared({"input_ids": words(torch.Generator().manual_seed(number), 5 + number)})
 
-    slots = TorchSlotModel(model, num_slots=4, max_context_tokens=128, eos_ids=frozenset())
-    return Subject(slots, prompt, Prepared({"input_ids": torch.tensor([[7, 255]])}))
+    served = serve(model, num_slots=4, max_context_tokens=128, eos_ids=frozenset())
+    return Subject(served, prompt, Prepared({"input_ids": torch.tensor([[7, 255]])}))
 
 
-@pytest.fixture(params=[scripted, real])
+@pytest.fixture(params=[scripted, slots, static])
 def subject(request: pytest.FixtureRequest) -> Subject:
     made: Subject = request.param()
     return made
+
+
+@pytest.fixture
+def parking(subject: Subject) -> Subject:
+    """Those that can park."""
+    if not subject.model.can_park:
+        pytest.skip("a row of a static batch stays in it")
+    return subject
 
 
 def test_every_prompt_draws_its_first_token_in_its_prefill(subject: Subject) -> None:
@@ -156,35 +173,35 @@ def test_rows_stay_what_they_are_when_others_leave(subject: Subject) -> None:
     assert said == wanted
 
 
-def test_a_parked_row_goes_on_in_any_row(subject: Subject) -> None:
-    wanted = subject.answer(1, length=6)
-    said = [subject.prefill((0, 1), (1, 2))[0], subject.decode(0, 1)[0]]
-    handle = parked_in(subject.run(park=(0,), decode=(1,)))
-    subject.run(prefill=(into(0, subject.prompt(3)),), decode=(1,))
-    said.append(tokens_of(subject.run(restore=((3, handle),), decode=(0, 1, 3)))[3])
-    said += [subject.decode(0, 1, 3)[3] for _ in range(3)]
+def test_a_parked_row_goes_on_in_any_row(parking: Subject) -> None:
+    wanted = parking.answer(1, length=6)
+    said = [parking.prefill((0, 1), (1, 2))[0], parking.decode(0, 1)[0]]
+    handle = parked_in(parking.run(park=(0,), decode=(1,)))
+    parking.run(prefill=(into(0, parking.prompt(3)),), decode=(1,))
+    said.append(tokens_of(parking.run(restore=((3, handle),), decode=(0, 1, 3)))[3])
+    said += [parking.decode(0, 1, 3)[3] for _ in range(3)]
 
     assert said == wanted
 
 
-def test_a_parked_row_tells_how_many_positions_it_takes(subject: Subject) -> None:
-    subject.prefill((0, 1))
-    subject.decode(0)
+def test_a_parked_row_tells_how_many_positions_it_takes(parking: Subject) -> None:
+    parking.prefill((0, 1))
+    parking.decode(0)
 
-    handle = parked_in(subject.run(park=(0,)))
+    handle = parked_in(parking.run(park=(0,)))
 
     # Six of the prompt and one drawn token; the last drawn token is not written yet.
     assert handle.num_tokens == 7
 
 
-def test_a_parked_rows_slot_is_free_in_the_same_step(subject: Subject) -> None:
-    wanted = subject.answer(3, length=2)
-    subject.prefill((0, 1))
+def test_a_parked_rows_slot_is_free_in_the_same_step(parking: Subject) -> None:
+    wanted = parking.answer(3, length=2)
+    parking.prefill((0, 1))
 
-    results = subject.run(park=(0,), prefill=(into(0, subject.prompt(3)),))
+    results = parking.run(park=(0,), prefill=(into(0, parking.prompt(3)),))
     tokens = tokens_of(result for result in results if not isinstance(result, Parked))
 
-    assert [tokens[0], subject.decode(0)[0]] == wanted
+    assert [tokens[0], parking.decode(0)[0]] == wanted
 
 
 def test_a_failing_prompt_fails_alone(subject: Subject) -> None:
@@ -216,6 +233,16 @@ def test_a_row_cannot_be_taken_twice(subject: Subject) -> None:
 
     with pytest.raises(ValueError, match="already held"):
         subject.run(prefill=(into(1, subject.prompt(2)),))
+
+
+def test_rows_of_a_static_batch_are_decoded_together_and_stay() -> None:
+    subject = static()
+    subject.prefill((0, 1), (1, 2))
+
+    with pytest.raises(ValueError, match="together"):
+        subject.decode(0)
+    with pytest.raises(ValueError, match="cannot be moved"):
+        subject.run(park=(0,))
 
 
 def test_families_hand_their_prompts_over_as_handles(family: Family) -> None:

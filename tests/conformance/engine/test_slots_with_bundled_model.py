@@ -124,4 +124,4 @@ def test_the_slots_hold_no_more_memory_than_their_rows(bundled: Loaded, prompts:
 
     text = bundled.model.config.get_text_config()
     per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 4
-    assert slots.num_cache_bytes == 2 * 160 * per_token
+    assert slots.num_cache_bytes == 2 * slots.max_context_tokens * per_token
