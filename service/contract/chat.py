@@ -12,7 +12,7 @@ from service.contract.messages import Message, for_template, media_parts
 from service.contract.plain_errors import Refused, bad_request
 from service.contract.sampling import SamplingFields
 from service.contract.strict_json import parse_object
-from service.contract.tools import Tool, ToolChoice, Tools, check_choice
+from service.contract.tools import NamedTool, Tool, ToolChoice, Tools, check_choice
 
 MAX_MESSAGES = 1024
 MAX_MEDIA = 256
@@ -31,11 +31,14 @@ NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
 
 
 def _known_choice(value: Any) -> Any:
-    named = isinstance(value, dict) and isinstance(value.get("function"), dict)
-    if value in (None, "none", "auto", "required") or (
-        named and value.get("type") == "function" and isinstance(value["function"].get("name"), str)
-    ):
+    if value in (None, "none", "auto", "required"):
         return value
+    # huggingface_hub leaves the type out.
+    if isinstance(value, dict) and value.get("type", "function") == "function":
+        try:
+            return NamedTool.model_validate({"type": "function", **value})
+        except ValidationError:
+            pass
     raise Refused(
         "`tool_choice` must be 'none', 'auto', 'required' or "
         '{"type": "function", "function": {"name": …}}.'

@@ -16,7 +16,7 @@ from workers.engine.protocol import Broken, EngineEvent, Finished, Progress, Tak
 ERROR_OF_CODE: dict[str, type[SluiceError]] = {
     "context_length_exceeded": ContextTooLong,
     "out_of_memory": OutOfMemory,
-    "invalid_value": BadRequest,
+    "grammar_failed": BadRequest,
 }
 
 
@@ -29,7 +29,7 @@ class Replier:
         provenance: Mapping[str, Any],
         on_outcome: Callable[[Seat, Outcome], None],
         cancel: Callable[[int], None],
-        note_token: Callable[[Seat], object] = Seat.note_token,
+        note_token: Callable[[Seat], object],
     ) -> None:
         self._publisher = publisher
         self._provenance = provenance
@@ -46,6 +46,8 @@ class Replier:
             return
         match event:
             case Progress(sequence, tokens, logprobs):
+                if not seat.first_token_at:
+                    seat.num_cached_tokens = sequence.num_cached_tokens
                 self._note_token(seat)
                 if not answer.num_tokens:
                     # Its inputs, which may be large, are of no use any more.

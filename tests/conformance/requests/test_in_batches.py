@@ -82,5 +82,12 @@ def test_the_hugging_face_client_wishes_the_same(served: Served) -> None:
     )
     assert len(reply.choices) == 2
     assert len(reply.choices[0].logprobs.content[0].top_logprobs) == 2
+    tool: Any = {
+        "type": "function",
+        "function": {"name": "paint", "parameters": COLOR, "description": "Paint."},
+    }
+    called = client.chat_completion(HELLO, tools=[tool], tool_choice={"function": {"name": "paint"}})
+    (call,) = called.choices[0].message.tool_calls
+    assert json.loads(call.function.arguments)["color"] in ("red", "blue")
     formed = client.chat_completion(HELLO, response_format=BY_SCHEMA)
     assert json.loads(formed.choices[0].message.content)["color"] in ("red", "blue")
