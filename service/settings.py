@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     num_preparers: int = 2
     # Prepared inputs that wait for the engine; bulk is prepared ahead no further.
     prepared_bytes: int = 512 << 20
+    # What each model may keep of prompts and of media that come again; 0 keeps nothing, none lets the device decide.
+    prefix_cache_bytes: int | None = None
+    encoder_cache_bytes: int | None = None
     num_torch_threads: int | None = None
 
     lease_seconds: float = 30.0

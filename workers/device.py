@@ -128,9 +128,7 @@ class Device:
         config = EngineConfig(
             max_prefill_tokens=prefill_tokens, max_bulk_tokens_beside_chat=prefill_tokens // BESIDE_CHAT
         )
-        caches = cache_budgets(
-            loaded.model.device, settings.prefix_cache_bytes, settings.encoder_cache_bytes
-        )
+        caches = cache_budgets(loaded.model.device, settings.prefix_cache_bytes, settings.encoder_cache_bytes)
         limits = Limits(settings.max_slots, settings.max_context_tokens, **caches)
         serving = make_slot_model(loaded, limits, config)
         model = serving.model

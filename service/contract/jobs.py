@@ -47,7 +47,10 @@ class ClaimedJob:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request. prompt_tokens is the sum of its parts."""
+    """Tokens of one request. prompt_tokens is the sum of its parts by modality.
+
+    cached_tokens: those of the prompt that were computed before.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -55,6 +58,7 @@ class Usage:
     image_tokens: int = 0
     video_tokens: int = 0
     audio_tokens: int = 0
+    cached_tokens: int = 0
     prompt_seconds: float = 0.0
     completion_seconds: float = 0.0
 

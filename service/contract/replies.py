@@ -184,7 +184,7 @@ def usage_body(usage: Usage) -> dict[str, Any]:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
         "prompt_tokens_details": {
-            "cached_tokens": 0,
+            "cached_tokens": usage.cached_tokens,
             "text_tokens": usage.text_tokens,
             "image_tokens": usage.image_tokens,
             "video_tokens": usage.video_tokens,

@@ -20,6 +20,7 @@ class Seat:
 
     counts: what the prompt is made of, once it is prepared. num_waiting_bytes: of its inputs, until they are taken in.
     answers: as many as the request wants; they share the prompt.
+    num_cached_tokens: of the prompt, what had been computed before the first answer began.
     """
 
     job: ClaimedJob
@@ -29,6 +30,7 @@ class Seat:
     answers: tuple[Answer, ...] = ()
     submitted_at: float = 0.0
     first_token_at: float = 0.0
+    num_cached_tokens: int = 0
     cancelled: bool = False
     ended: bool = False
 
@@ -67,6 +69,7 @@ class Seat:
             image_tokens=counts.image,
             video_tokens=counts.video,
             audio_tokens=counts.audio,
+            cached_tokens=self.num_cached_tokens,
             prompt_seconds=max(0.0, first - self.submitted_at) if self.submitted_at else 0.0,
             completion_seconds=now - first if self.first_token_at else 0.0,
         )
