@@ -7,10 +7,12 @@ from typing import Any
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 # A string runs to its closing quote, which is the group, or to the end of what there is so far.
-_JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*("?)|[{}\[\]]', re.DOTALL)
-_PYTHON_PIECE = re.compile(
+JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*("?)|[{}\[\]]', re.DOTALL)
+PYTHON_PIECE = re.compile(
     r"""(?P<double>"(?:[^"\\]|\\.)*("?))|(?P<single>'(?:[^'\\]|\\.)*('?))|[{}\[\]()]""", re.DOTALL
 )
+
+_BEGIN, _END = frozenset("[{("), frozenset("]})")
 
 
 def find_marker(text: str, markers: Sequence[str]) -> tuple[int, bool]:
@@ -25,28 +27,32 @@ def find_marker(text: str, markers: Sequence[str]) -> tuple[int, bool]:
     return len(text), False
 
 
-def json_end(text: str, begin: int) -> int | None:
-    """Where the JSON object or list that begins at `begin` ends; None while it has not."""
-    return _balanced_end(text, begin, _JSON_PIECE)
+class Span:
+    """Finds where a bracketed value ends while its text still grows, looking at every bracket once."""
 
+    def __init__(self, piece: re.Pattern[str]) -> None:
+        self._piece = piece
+        self.reset()
 
-def python_end(text: str, begin: int) -> int | None:
-    """The same for a Python list, tuple or dict of literals."""
-    return _balanced_end(text, begin, _PYTHON_PIECE)
+    def reset(self) -> None:
+        """Another value comes."""
+        self._end: int | None = None
+        self._looked_to = self._depth = 0
 
-
-def _balanced_end(text: str, begin: int, piece: re.Pattern[str]) -> int | None:
-    depth = 0
-    for found in piece.finditer(text, begin):
-        if found[0] in ("[", "{", "("):
-            depth += 1
-        elif found[0] in ("]", "}", ")"):
-            depth -= 1
-            if depth == 0:
-                return found.end()
-        elif "" in found.groups():  # a string without its end
-            return None
-    return None
+    def end(self, text: str, begin: int) -> int | None:
+        """Where the value that begins at `begin` ends; None while it has not. text: only ever grows."""
+        if self._end is not None:
+            return self._end
+        for found in self._piece.finditer(text, max(begin, self._looked_to)):
+            if "" in found.groups():  # a string without its end
+                self._looked_to = found.start()
+                return None
+            self._looked_to = found.end()
+            self._depth += (found[0] in _BEGIN) - (found[0] in _END)
+            if found[0] in _END and self._depth <= 0:
+                self._end = found.end()
+                return self._end
+        return None
 
 
 def skip_space(text: str, begin: int) -> int:

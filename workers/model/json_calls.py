@@ -7,16 +7,17 @@ from typing import Any
 
 from service.contract.tools import Tool
 from workers.model.call_text import (
+    JSON_PIECE,
+    PYTHON_PIECE,
+    Span,
     arguments_text,
     call_of,
     call_of_value,
     find_marker,
     is_name,
-    json_end,
     lark_string,
     loaded,
     name_at,
-    python_end,
     skip_space,
 )
 from workers.model.tool_grammar import ANY_TEXT, alternatives, json_rule, repeated
@@ -39,6 +40,12 @@ class HermesSyntax(CallSyntax):
 
     closers = "}>"
 
+    def __init__(self) -> None:
+        self._span = Span(JSON_PIECE)
+
+    def reset(self) -> None:
+        self._span.reset()
+
     def find(self, text: str, *, at_start: bool) -> tuple[int, bool]:
         return find_marker(text, [OPEN])
 
@@ -48,7 +55,7 @@ class HermesSyntax(CallSyntax):
             return None
         if text[begin] != "{":
             return NO_CALL
-        end = json_end(text, begin)
+        end = self._span.end(text, begin)
         if end is None:
             return None
         call = call_of(text[begin:end])
@@ -94,6 +101,12 @@ class MistralSyntax(CallSyntax):
     closers = "}]"
     marker, call_id, args = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
 
+    def __init__(self) -> None:
+        self._span = Span(JSON_PIECE)
+
+    def reset(self) -> None:
+        self._span.reset()
+
     def find(self, text: str, *, at_start: bool) -> tuple[int, bool]:
         return find_marker(text, [self.marker])
 
@@ -106,7 +119,7 @@ class MistralSyntax(CallSyntax):
         return self._read_named(text, begin)
 
     def _read_list(self, text: str, begin: int) -> Read | None:
-        end = json_end(text, begin)
+        end = self._span.end(text, begin)
         if end is None:
             return None
         try:
@@ -124,7 +137,7 @@ class MistralSyntax(CallSyntax):
         between = text[begin + len(name) : brace].strip()
         if not name or not re.fullmatch(r"(\[CALL_ID\]\w*)?\s*(\[ARGS\])?", between):
             return NO_CALL
-        end = json_end(text, brace)
+        end = self._span.end(text, brace)
         if end is None:
             return None
         arguments = arguments_text(text[brace:end])
@@ -171,6 +184,13 @@ class LlamaSyntax(CallSyntax):
     closers = "])}>"
     begins, ends, separators = "<|python_start|>", "<|python_end|>", " \n\t;,"
 
+    def __init__(self) -> None:
+        self._json, self._python = Span(JSON_PIECE), Span(PYTHON_PIECE)
+
+    def reset(self) -> None:
+        self._json.reset()
+        self._python.reset()
+
     def find(self, text: str, *, at_start: bool) -> tuple[int, bool]:
         if not at_start:
             return find_marker(text, [self.begins])
@@ -187,7 +207,7 @@ class LlamaSyntax(CallSyntax):
             return None
         if text[begin] not in "[{" or not _may_be_call(text[begin:]):
             return NO_CALL
-        end = python_end(text, begin) if text[begin] == "[" else json_end(text, begin)
+        end = (self._python if text[begin] == "[" else self._json).end(text, begin)
         if end is None:
             return None
         calls = _python_calls(text[begin:end]) if text[begin] == "[" else _json_calls(text[begin:end])

@@ -38,6 +38,10 @@ class Read:
 
 # The first character begins no call after all; what comes after it may.
 NO_CALL = Read(1)
+# So many characters of a call show whether it can be one; after that only its end is waited for.
+_SURELY_LOOKED_AT = 96
+# An answer with more that only looks like calls is not looked at again and again.
+_MAX_FAILED = 64
 
 
 class CallSyntax(ABC):
@@ -57,11 +61,14 @@ class CallSyntax(ABC):
     def read(self, text: str, *, is_last: bool) -> Read | None:
         """Read the call with which `text` begins; None while it is not whole. is_last: nothing comes after."""
 
+    def reset(self) -> None:  # noqa: B027
+        """Another call begins; until the next reset, texts to read only grow."""
+
 
 class ToolParser:
     """Splits one answer into text and calls. What looks like a call and is none comes out as text.
 
-    Only the white space around calls is dropped, and what marks a call.
+    Only the white space around calls is dropped, and what marks a call. syntax: this parser's own.
     """
 
     def __init__(self, syntax: CallSyntax) -> None:
@@ -69,6 +76,7 @@ class ToolParser:
         self._held = ""
         self._space = ""
         self._num_calls = 0
+        self._num_failed = 0
         self._in_call = False
         self._said = False
         self._follows_call = False
@@ -76,7 +84,8 @@ class ToolParser:
     def push(self, text: str) -> list[ToolEvent]:
         """What this text completes."""
         self._held += text
-        if self._in_call and not any(closer in text for closer in self._syntax.closers):
+        is_long = len(self._held) > _SURELY_LOOKED_AT
+        if self._in_call and is_long and not any(closer in text for closer in self._syntax.closers):
             return []
         return self._events(is_last=False)
 
@@ -102,18 +111,22 @@ class ToolParser:
 
     def _take_text(self, events: list[ToolEvent], *, is_last: bool) -> bool:
         """Say what stands before the next call; False if it has to be seen how the rest goes on."""
-        begin, surely = self._syntax.find(self._held, at_start=not self._said)
+        begin, surely = len(self._held), False
+        if self._num_failed < _MAX_FAILED:
+            begin, surely = self._syntax.find(self._held, at_start=not self._said)
         if is_last and not surely:
             begin = len(self._held)
         self._say(self._held[:begin], events)
         self._held = self._held[begin:]
         self._in_call = surely
+        self._syntax.reset()
         return surely
 
     def _take(self, read: Read, events: list[ToolEvent]) -> None:
         text, self._held = self._held[: read.end], self._held[read.end :]
         self._in_call = False
         if not read.calls:
+            self._num_failed += 1
             self._say(text, events)
         for name, arguments in read.calls:
             events.append(ToolCall(self._num_calls, name, arguments))

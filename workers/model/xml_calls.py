@@ -26,6 +26,9 @@ class XmlSyntax(CallSyntax):
         self._properties = {tool.function.name: _properties(tool) for tool in tools}
         self._hermes = HermesSyntax()
 
+    def reset(self) -> None:
+        self._hermes.reset()
+
     def find(self, text: str, *, at_start: bool) -> tuple[int, bool]:
         return find_marker(text, [OPEN])
 

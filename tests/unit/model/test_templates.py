@@ -40,6 +40,7 @@ RENDERED = {
         "<start_of_turn>user\nSure?<end_of_turn>\n<start_of_turn>model\n"
     ),
     "llava.jinja": "USER: <image>\nLook: ASSISTANT: A cat. USER: Sure? ASSISTANT:",
+    "mistral_small_tool_call.jinja": "<bos>[INST]Look:<image>[/INST]A cat.<eos>[INST]Sure?[/INST]",
     "vicuna.json": (
         "<s>A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
         "detailed, and polite answers to the user's questions. USER: Look:<image>\n ASSISTANT: A cat.</s> "
@@ -50,6 +51,7 @@ WITH_SYSTEM = {
     "chatml.jinja": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
     "gemma.jinja": "<bos><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\n",
     "llava.jinja": "Be brief. USER: Hi ASSISTANT:",
+    "mistral_small_tool_call.jinja": "<bos>[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT][INST]Hi[/INST]",
     "vicuna.json": "<s>Be brief. USER: Hi ASSISTANT:",
 }
 
