@@ -1,24 +1,22 @@
-"""The worker's side of the decoder processes: the fork server, and one child of it."""
+"""The worker's side of forked processes: the fork server, and one child of it."""
 
-import json
 import os
 import select
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 
-from workers.media.confine import Confinement
-from workers.media.limits import MIB, MediaLimits
+from workers.media.limits import MIB
 from workers.media.wire import MAX_MESSAGE_BYTES
 
 START_SECONDS = 30.0
 
 
 def _environment() -> dict[str, str]:
-    """What a decoder knows of its surroundings: where modules are, and no secret of ours."""
+    """What a child knows of its surroundings: where modules are, and no secret of ours."""
     return {
         "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
         "LC_ALL": "C.UTF-8",
@@ -34,25 +32,26 @@ class ChildLost(Exception):
 
 
 class Child:
-    """Our end of one decoder process."""
+    """Our end of one process."""
 
     def __init__(self, sock: socket.socket, pidfd: int, pid: int) -> None:
         self.pid = pid
-        self.num_decodes = 0
+        self.num_tasks = 0
+        self.is_killed = False
         self._socket = sock
         self._pidfd = pidfd
 
-    def greet(self) -> Confinement:
-        """Wait until the child can decode; gives the walls that it stands behind."""
+    def greet(self) -> bytes:
+        """Wait until the child can work; gives what it says of itself."""
         self._socket.settimeout(START_SECONDS)
-        return Confinement(**json.loads(self._socket.recv(MAX_MESSAGE_BYTES)))
+        return self._socket.recv(MAX_MESSAGE_BYTES)
 
-    def decode(self, request: bytes, source: int, seconds: float) -> tuple[bytes, int]:
+    def ask(self, request: bytes, source: int, seconds: float) -> tuple[bytes, int]:
         """Give the file to the child; wait for its answer and its memory file, which the caller closes.
 
         Raises TimeoutError past the deadline, and ChildLost.
         """
-        self.num_decodes += 1
+        self.num_tasks += 1
         self._socket.settimeout(seconds)
         try:
             socket.send_fds(self._socket, [request], [source])
@@ -72,6 +71,9 @@ class Child:
 
     def kill(self) -> None:
         """End the process, whatever it does, and let go of it."""
+        if self.is_killed:
+            return
+        self.is_killed = True
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         os.close(self._pidfd)
@@ -79,19 +81,21 @@ class Child:
 
 
 class ForkServer:
-    """The lean process, started afresh and so free of torch and threads, that decoder children are copies of."""
+    """The process, started afresh and so free of our threads, that children are copies of.
 
-    def __init__(self, limits: MediaLimits) -> None:
+    module: run with a socket's descriptor and `argument`. environment: what it needs besides the bare surroundings.
+    """
+
+    def __init__(self, module: str, argument: str, environment: Mapping[str, str] | None = None) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(START_SECONDS)
         with theirs:
-            arguments = [str(theirs.fileno()), json.dumps(asdict(limits))]
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "workers.media.server", *arguments],
+                [sys.executable, "-P", "-m", module, str(theirs.fileno()), argument],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=_environment(),
+                env=_environment() | dict(environment or {}),
                 # A Ctrl-C at the terminal is for the worker, which closes us when it is done.
                 start_new_session=True,
             )
@@ -109,8 +113,8 @@ class ForkServer:
             return False
         return True
 
-    def fork(self) -> tuple[Child, Confinement]:
-        """One more child, ready to decode. Raises ChildLost."""
+    def fork(self) -> tuple[Child, bytes]:
+        """One more child, ready to work, and its greeting. Raises ChildLost."""
         try:
             self._control.send(b"fork")
             pid, fds, _, _ = socket.recv_fds(self._control, 16, 2, socket.MSG_CMSG_CLOEXEC)

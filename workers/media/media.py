@@ -76,14 +76,17 @@ class Media:
         """The decoder children that wait for work."""
         return self._pool.idle_pids()
 
-    def load(self, ref: MediaRef, needs: MediaNeeds, tenant_id: str) -> Decoded:
-        """Read and decode one medium; blocks. Raises BadMedia, MediaUnavailable or BadRequest with `ref.param`."""
+    def load(self, ref: MediaRef, needs: MediaNeeds, tenant_id: str, *, is_chat: bool = False) -> Decoded:
+        """Read and decode one medium; blocks, but a chat's never behind bulk alone.
+
+        Raises BadMedia, MediaUnavailable or BadRequest with `ref.param`.
+        """
         try:
             if ref.kind not in needs.takes:
                 raise Refusal("media_kind_unsupported")
             source = self._sources.open(ref, tenant_id)
             try:
-                reply = self._pool.decode(DecodeRequest.of(ref, needs, self._limits), source)
+                reply = self._pool.decode(DecodeRequest.of(ref, needs, self._limits), source, is_chat=is_chat)
             finally:
                 os.close(source)
             return decoded(ref.kind, reply)

@@ -4,12 +4,11 @@ import fcntl
 import json
 import mmap
 import os
-import queue
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from workers.media.children import Children, ServerLost
 from workers.media.confine import Confinement
 from workers.media.fork_server import Child, ChildLost, ForkServer
 from workers.media.limits import MediaLimits
@@ -33,107 +32,66 @@ class Reply:
 
 
 class DecoderPool:
-    """`num_decoders` places for children; the calling threads take turns."""
+    """Decoder children; the calling threads take turns."""
 
     def __init__(self, limits: MediaLimits, num_decoders: int) -> None:
         self._limits = limits
-        self._num_decoders = num_decoders
-        # The child that decoded last comes first: its memory is warm.
-        self._places: queue.LifoQueue[Child | None] = queue.LifoQueue()
-        self._put([None] * num_decoders)
-        self._server: ForkServer | None = None
-        self._server_lock = threading.Lock()
-        self._open = False
-        self.confinement: Confinement | None = None
+        argument = json.dumps(asdict(limits))
+        self._children = Children(
+            lambda: ForkServer("workers.media.server", argument), num_decoders, MAX_DECODES_PER_CHILD
+        )
 
     def start(self) -> None:
-        """Start the server and all children, so that the first request does not wait for them."""
-        self._open = True
-        children = [self._fork() for _ in range(self._num_decoders)]
-        self._take_all()
-        self._put(children)
+        """Start the server and its children, so that the first request does not wait for them. Raises Refusal."""
+        try:
+            self._children.start()
+        except ServerLost:
+            raise Refusal("media_decoder_unavailable") from None
 
     def close(self) -> None:
         """End all processes; decodes under way are refused as passing, since their files are not to blame."""
-        with self._server_lock:
-            self._open = False
-            if self._server:
-                self._server.close()
-        for child in self._take_all():
-            if child:
-                child.kill()
-        self._put([None] * self._num_decoders)
+        self._children.close()
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """The walls that the children stand behind; None before the start."""
+        greeting = self._children.greeting
+        return Confinement(**json.loads(greeting)) if greeting else None
 
     @property
     def server_pid(self) -> int | None:
         """The fork server's process; None where none runs."""
-        return self._server.pid if self._server else None
+        return self._children.server_pid
 
     def idle_pids(self) -> list[int]:
         """The children that wait for work."""
-        return [child.pid for child in list(self._places.queue) if child]
+        return self._children.idle_pids()
 
-    def decode(self, request: DecodeRequest, source: int) -> Reply:
+    def decode(self, request: DecodeRequest, source: int, *, is_chat: bool = False) -> Reply:
         """Decode the file behind the descriptor `source`. Raises Refusal."""
-        child = self._places.get()
         try:
-            child = self._keep(child)
-            child = child or self._fork()
-            return self._ask(child, request, source)
-        except Refusal as refusal:
-            if child and refusal.code in ENDS_CHILD:
-                child.kill()
-                child = None
-            raise
-        finally:
-            self._places.put(child)
-
-    def _take_all(self) -> list[Child | None]:
-        return [self._places.get() for _ in range(self._num_decoders)]
-
-    def _put(self, children: Sequence[Child | None]) -> None:
-        for child in children:
-            self._places.put(child)
+            with self._children.borrowed(is_chat=is_chat) as child:
+                try:
+                    return self._ask(child, request, source)
+                except Refusal as refusal:
+                    if refusal.code in ENDS_CHILD:
+                        child.kill()
+                    raise
+        except ServerLost:
+            raise Refusal("media_decoder_unavailable") from None
 
     def _ask(self, child: Child, request: DecodeRequest, source: int) -> Reply:
         try:
-            answer, fd = child.decode(request.as_bytes(), source, self._limits.decode_seconds)
+            answer, fd = child.ask(request.as_bytes(), source, self._limits.decode_seconds)
         except TimeoutError:
             raise Refusal("media_decode_timeout", limit_seconds=self._limits.decode_seconds) from None
         except ChildLost:
-            # The server's children die an instant before its own end shows.
-            server_died = self._server is None or self._server.is_dead(within_seconds=0.05)
-            raise Refusal("media_decoder_unavailable" if server_died else "media_decode_crashed") from None
+            lost_all = self._children.server_died()
+            raise Refusal("media_decoder_unavailable" if lost_all else "media_decode_crashed") from None
         try:
             return read_answer(answer, fd, self._limits)
         finally:
             os.close(fd)
-
-    def _keep(self, child: Child | None) -> Child | None:
-        """The child, unless it is gone or has worked long enough to have grown."""
-        if child and child.is_alive() and child.num_decodes < MAX_DECODES_PER_CHILD:
-            return child
-        if child:
-            child.kill()
-        return None
-
-    def _fork(self) -> Child:
-        with self._server_lock:
-            if not self._open:
-                raise Refusal("media_decoder_unavailable")
-            if self._server and self._server.is_dead():
-                self._server.close()
-                self._server = None
-            if self._server is None:
-                self._server = ForkServer(self._limits)
-            try:
-                child, self.confinement = self._server.fork()
-            except ChildLost:
-                # The next caller starts another server.
-                self._server.close()
-                self._server = None
-                raise Refusal("media_decoder_unavailable") from None
-            return child
 
 
 def read_answer(answer: bytes, fd: int, limits: MediaLimits) -> Reply:
