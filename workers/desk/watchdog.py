@@ -17,6 +17,8 @@ LOOKS_PER_PATIENCE = 10
 LONGEST_TICK_SECONDS = 5.0
 # Telling the database may hang as well; then the process ends without.
 LAST_WORDS_SECONDS = 15.0
+# The descriptor: Celery puts an object without one in the place of `sys.stderr`.
+STANDARD_ERROR = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +109,7 @@ class Watchdog:
 
     def _arm(self) -> None:
         """Should native code keep the interpreter's lock, no thread of Python can run, but one in C can."""
-        faulthandler.dump_traceback_later(2 * self._seconds, exit=True)
+        faulthandler.dump_traceback_later(2 * self._seconds, exit=True, file=STANDARD_ERROR)
 
     def _patience(self, pulse: Pulse) -> float:
         """A large prompt may take minutes on a processor, and is no hang."""
@@ -127,7 +129,7 @@ class Watchdog:
             engine.num_waiting,
             stacks(),
         )
-        faulthandler.dump_traceback_later(LAST_WORDS_SECONDS, exit=True)
+        faulthandler.dump_traceback_later(LAST_WORDS_SECONDS, exit=True, file=STANDARD_ERROR)
         self._on_stuck(sentence)
 
 
