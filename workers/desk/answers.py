@@ -42,7 +42,7 @@ class Answer:
         return self.finish_reason is not None
 
     def take(self, tokens: tuple[int, ...], logprobs: tuple[Logprobs, ...]) -> tuple[Delta | None, bool]:
-        """What these tokens let us say, and whether the answer is over before the model says so."""
+        """What these tokens let us tell a listener, and whether the answer is over before the model says so."""
         self.num_tokens += len(tokens)
         if self.stop_ids and tokens[-1] in self.stop_ids:
             tokens, logprobs = tokens[:-1], logprobs[:-1]
@@ -59,7 +59,7 @@ class Answer:
         return delta, stopped or (self.calls is not None and self.calls.is_over)
 
     def finish(self) -> Delta | None:
-        """What was held back, now that no more tokens come."""
+        """What of the end is left to tell, now that no more tokens come."""
         rest, stopped = self.detokenizer.finish(), False
         if self.stops is not None:
             rest, stopped = self.stops.push(rest)
@@ -87,7 +87,7 @@ class Answer:
         if not text:
             return None
         self.text.append(text)
-        return Delta(text, self.index)
+        return Delta(text, self.index) if self.seat.job.streams else None
 
     def _said(self, text: str, *, is_cut: bool, is_last: bool = False) -> Delta | None:
         """Text that is shown, with its entries and the calls in it. is_cut: a stop string has ended it."""
@@ -99,6 +99,6 @@ class Answer:
             text, calls = self.calls.push(text, is_last=is_last or is_cut)
         if text:
             self.text.append(text)
-        if not (text or entries or calls):
+        if not self.seat.job.streams or not (text or entries or calls):
             return None
         return Delta(text, self.index, tuple(entries), tuple(calls))

@@ -67,7 +67,7 @@ class Replier:
                 self._settle(seat, Failed(seat.job, error))
 
     def _tell(self, seat: Seat, delta: Delta | None) -> None:
-        if delta is not None and seat.job.streams:
+        if delta is not None:
             self._publisher.say(seat.job, delta)
 
     def _end(self, answer: Answer, reason: FinishReason) -> None:

@@ -1,8 +1,9 @@
 """Tokens back to text, as they come: whole characters only, and nothing that may be the start of a stop string."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 REPLACEMENT = "\ufffd"
 # A character has at most four bytes; a longer wait means bytes that will never become one.
@@ -23,7 +24,7 @@ class Detokenizer:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, special_ids: frozenset[int]) -> None:
-        self._tokenizer = tokenizer
+        self._decode = _decoder(tokenizer)
         self._special = special_ids
         self._tokens: list[int] = []
         self._window_start = 0
@@ -56,8 +57,22 @@ class Detokenizer:
     def _advance(self) -> None:
         self._window_start, self._shown = self._shown, len(self._tokens)
 
-    def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+def _decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
+    """Tokens to text as the tokenizer itself does it, nothing cleaned up.
+
+    This runs for every token of every answer, and most of what transformers wraps around its backend is checks.
+    """
+    if isinstance(tokenizer, PreTrainedTokenizerFast) and (
+        type(tokenizer)._decode is PreTrainedTokenizerFast._decode
+        and type(tokenizer).decode is PreTrainedTokenizerFast.decode
+    ):
+        return partial(tokenizer.backend_tokenizer.decode, skip_special_tokens=False)
+    return partial(_decode_in_full, tokenizer)
+
+
+def _decode_in_full(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 class StopChecker:
