@@ -60,6 +60,12 @@ def command(
     """Ask a model one thing, with pictures, clips and sounds beside it."""
     from sluice.media_files import Uploader, content_parts
 
+    wanted = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "seed": seed,
+        "response_format": response_format(json_schema),
+    }
     media = [("image", path) for path in image] + [("video", path) for path in video]
     media += [("audio", path) for path in audio]
     # A name that is served here already is asked for by name; a new stack serves what was named.
@@ -69,12 +75,6 @@ def command(
         if media:
             words = content_parts(media, text, Uploader(client))
         messages = [{"role": "system", "content": system}] if system else []
-        wanted = {
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "seed": seed,
-            "response_format": response_format(json_schema),
-        }
         body = {
             "model": (remote and model["model"]) or "default",
             "messages": [*messages, {"role": "user", "content": words}],

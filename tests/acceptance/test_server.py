@@ -155,6 +155,26 @@ def test_submit_uploads_what_the_manifest_names_and_results_come_back(served: Se
     assert answers_in(tmp_path / "out.jsonl") == {**right, "again": right["shape-0"]}
 
 
+def test_chat_answers_by_a_schema(served: Served) -> None:
+    schema = served.folder / "shape.json"
+    color = {"enum": ["red", "green", "blue"]}
+    schema.write_text(
+        json.dumps(
+            {
+                "type": "object",
+                "properties": {"color": color},
+                "required": ["color"],
+                "additionalProperties": False,
+            }
+        )
+    )
+
+    told = served.sluice("chat", "-i", "Hello", "--json-schema", schema)
+
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["color"] in color["enum"]
+
+
 def test_chat_streams_to_the_terminal(served: Served) -> None:
     drawing = draw(served.folder, 6)
 

@@ -56,6 +56,23 @@ def test_a_manifest_without_lines_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert "has no lines" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [("run", "lines.jsonl"), ("chat", "-i", "Hello")])
+def test_a_schema_that_is_no_json_is_refused_before_anything_starts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lines.jsonl").write_text('{"prompt": "Hello"}\n')
+    (tmp_path / "schema.json").write_text("{")
+
+    assert _exit_code([*command, "--json-schema", "schema.json"]) == 2
+
+    assert "schema.json is not a JSON file" in capsys.readouterr().err
+    assert not (tmp_path / ".sluice").exists()
+
+
 def test_a_server_that_is_not_there_is_said_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code(["status", "--url", "http://127.0.0.1:9"]) == 2
 
