@@ -44,6 +44,18 @@ class Content:
             return shared
         return min(shared, self.media_start, other.media_start)
 
+    def beginning(self, num_tokens: int) -> "Content":
+        """The content of the first tokens, among which all media lie, or none."""
+        has_media = bool(self.media) and self.media_stop <= num_tokens
+        return Content(
+            self.scope,
+            self.tokens[:num_tokens],
+            self.chain[: num_tokens // BLOCK],
+            media=self.media if has_media else b"",
+            media_start=self.media_start if has_media else num_tokens,
+            media_stop=self.media_stop if has_media else num_tokens,
+        )
+
 
 def content_of(
     tokens: NDArray[np.int64], *, placeholders: Iterable[int], media: bytes, scope: str

@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from transformers import PreTrainedModel
 
 from workers.engine.protocol import Prefill
 from workers.model import generate_hooks, groups, hooks, prefix_states, resume
 from workers.model.decode import Breakage, failure_code
 from workers.model.draws import Draw
-from workers.model.hooks import Prefilled
+from workers.model.encoder_cache import MediaKey
+from workers.model.hooks import Encoded, Prefilled
+from workers.model.openings import Opening
+from workers.model.prefix_cache import Entry
 from workers.model.prefix_states import Beginning
-from workers.model.reuse import Findings, Opening, Reuse
+from workers.model.reuse import Findings, Reuse
 from workers.model.rows import Rows
 from workers.model.sampler import RowState
 
@@ -46,12 +50,24 @@ class Prefiller:
         filled: list[Filled] = []
         waiting = list(prefills)
         while waiting:
-            openings, waiting = self._reuse.open(waiting)
-            for group in self._split(openings):
+            found = self._reuse.open(waiting)
+            waiting = found.waiting
+            for stem in found.stems:
+                self._grow(stem)
+            for group in self._split(list(found.openings.values())):
                 done = self._fill_group(group, first_row)
                 first_row += _num_rows(done)
                 filled += done
         return filled
+
+    def _grow(self, stem: Opening) -> None:
+        """Compute a beginning that several prompts wait for; without it, they begin by themselves."""
+        entries: tuple[Entry, ...] = ()
+        try:
+            entries = self._reuse.take(stem, *self._computed([stem]).sources[0])
+        except Exception as error:
+            failure_code(error)
+        self._reuse.note_stem(stem, entries)
 
     def _split(self, openings: list[Opening]) -> list[list[Opening]]:
         """Groups for one forward each: from scratch, with encoded media, from cached states."""
@@ -81,19 +97,31 @@ class Prefiller:
         return left + self._fill_group(group[middle:], first_row + _num_rows(left))
 
     def _forward(self, group: list[Opening], first_row: int) -> list[Filled]:
-        if group[0].hit is None:
-            return self._from_scratch(group, first_row)
-        return self._from_cached(group, first_row)
+        computed, rows = self._computed(group), self._rows
+        for offset, (opening, (source, source_row)) in enumerate(zip(group, computed.sources, strict=True)):
+            prompt, sampling = opening.prompt, opening.prefill.sampling
+            rows.load(first_row + offset, source, source_row, prompt.num_tokens)
+            state = RowState.at_start(sampling, prompt.inputs["input_ids"], computed.logits)
+            rows.sampler.load(first_row + offset, state)
+        draw = rows.sampler.draw(computed.logits, first_row)
+        rows.tokens[first_row : first_row + len(group), 0] = draw.tokens
+        filled = []
+        for offset, opening in enumerate(group):
+            findings = Findings(self._reuse.take(opening, *computed.sources[offset]), computed.encoded)
+            filled.append(Filled(opening.prefill, draw.of(offset), opening.num_spared, findings))
+        return filled
 
-    def _from_scratch(self, group: list[Opening], first_row: int) -> list[Filled]:
+    def _computed(self, group: list[Opening]) -> "_Computed":
+        return self._from_scratch(group) if group[0].hit is None else self._from_cached(group)
+
+    def _from_scratch(self, group: list[Opening]) -> "_Computed":
         inputs = groups.collate([opening.prompt for opening in group], self._pad_id, self._model.device)
         encoded, encoding = self._reuse.encode(group[0], inputs)
         prefilled = hooks.prefill(self._model, inputs, encoded)
-        return self._load(
-            group, first_row, prefilled, [(prefilled, row) for row in range(len(group))], encoding
-        )
+        sources = [(prefilled, row) for row in range(len(group))]
+        return _Computed(prefilled.logits, sources, encoding.encoded)
 
-    def _from_cached(self, group: list[Opening], first_row: int) -> list[Filled]:
+    def _from_cached(self, group: list[Opening]) -> "_Computed":
         model, specs = self._model, self._specs
         layout = resume.collate(group, self._pad_id, model.device)
         encoded, encoding = self._reuse.encode(group[0], layout.inputs)
@@ -107,30 +135,16 @@ class Prefiller:
             has_gap = gap.start < gap.stop
             closed = prefix_states.without_gap(model, specs, prefilled, row, gap) if has_gap else prefilled
             sources.append((closed, 0 if has_gap else row))
-        return self._load(group, first_row, prefilled, sources, encoding)
+        return _Computed(prefilled.logits, sources, encoding.encoded)
 
-    def _load(
-        self,
-        group: list[Opening],
-        first_row: int,
-        prefilled: Prefilled,
-        sources: list[tuple[Prefilled, int]],
-        encoding: Findings,
-    ) -> list[Filled]:
-        """Move prefilled prompts into rows and draw. sources: the cache of each, and its row there."""
-        rows = self._rows
-        for offset, (opening, (source, source_row)) in enumerate(zip(group, sources, strict=True)):
-            prompt, sampling = opening.prompt, opening.prefill.sampling
-            rows.load(first_row + offset, source, source_row, prompt.num_tokens)
-            state = RowState.at_start(sampling, prompt.inputs["input_ids"], prefilled.logits)
-            rows.sampler.load(first_row + offset, state)
-        draw = rows.sampler.draw(prefilled.logits, first_row)
-        rows.tokens[first_row : first_row + len(group), 0] = draw.tokens
-        filled = []
-        for offset, opening in enumerate(group):
-            findings = Findings(self._reuse.take(opening, *sources[offset]), encoding.encoded)
-            filled.append(Filled(opening.prefill, draw.of(offset), opening.num_cached, findings))
-        return filled
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Computed:
+    """A group's forward. sources: the cache of each prompt, and its row there."""
+
+    logits: torch.Tensor
+    sources: list[tuple[Prefilled, int]]
+    encoded: tuple[MediaKey, Encoded] | None
 
 
 def _beginning(opening: Opening) -> Beginning:

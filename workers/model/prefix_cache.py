@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 from workers.model.cache_counters import CacheCounters
 from workers.model.content import BLOCK, Content
@@ -63,18 +63,37 @@ class CutRules:
 
     def longest(self, held: Content, prompt: Content) -> int:
         """How many of a prompt's tokens the states of `held` spare; 0 if it is not worth the while."""
-        cut = min(held.shared_tokens(prompt), prompt.num_tokens - 1)
+        cut = self._common(held, prompt)
+        if not self.can_cut(held.num_tokens):
+            cut = held.num_tokens if cut >= held.num_tokens else 0
+        return self._worth(prompt, cut) if self._same_turn(held.num_tokens, prompt.num_tokens) else 0
+
+    def stem(self, one: Content, other: Content) -> int:
+        """After how many tokens two prompts part, if neither's own states tell the other what they were there."""
+        if self.can_cut(one.num_tokens) or not self._same_turn(one.num_tokens, other.num_tokens):
+            return 0
+        return self._worth(other, min(self._common(one, other), one.num_tokens - 1))
+
+    def seen_stem(self, prompt: Content, num_seen: int) -> int:
+        """The same for a prompt of whose first tokens only hashes are held."""
+        if self.can_cut(prompt.num_tokens) or not self._same_turn(num_seen, prompt.num_tokens):
+            return 0
+        return self._worth(prompt, min(num_seen, prompt.num_tokens - 1))
+
+    def _common(self, held: Content, prompt: Content) -> int:
+        """How many tokens both begin with, but for the last one, which is always computed."""
         if held.media != prompt.media and self._media_reach_everywhere:
             # Cross-attention adds to every text token, even where its mask lets it see nothing.
             return 0
-        if not self.can_cut(held.num_tokens):
-            cut = held.num_tokens if cut >= held.num_tokens else 0
-        elif prompt.media_start < cut < prompt.media_stop:
+        return min(held.shared_tokens(prompt), prompt.num_tokens - 1)
+
+    @staticmethod
+    def _worth(prompt: Content, cut: int) -> int:
+        """A cut before the media if it would go through them; 0 if it spares too little."""
+        if prompt.media_start < cut < prompt.media_stop:
             cut = prompt.media_start
         saves_media = bool(prompt.media) and cut >= prompt.media_stop
-        if cut < MIN_SAVED_TOKENS and not saves_media:
-            return 0
-        return cut if self._same_turn(held.num_tokens, prompt.num_tokens) else 0
+        return cut if saves_media or cut >= MIN_SAVED_TOKENS else 0
 
     def _same_turn(self, num_held: int, num_tokens: int) -> bool:
         boundary = self._rope_boundary
@@ -107,14 +126,14 @@ class PrefixCache:
                     best = Hit(entry, cut)
         return best
 
-    def note(self, hit: Hit | None) -> None:
-        """Count a prompt that was found, and keep its entry longer; or one that was not."""
-        if hit is None:
+    def note(self, hit: Hit | None, num_spared: int) -> None:
+        """Count a prompt that was spared something, and keep its entry longer; or one that was not."""
+        if num_spared:
+            self.counters.hits += 1
+            self.counters.tokens_saved += num_spared
+        else:
             self.counters.misses += 1
-            return
-        self.counters.hits += 1
-        self.counters.tokens_saved += hit.num_cached
-        if id(hit.entry) in self._entries:
+        if hit is not None and id(hit.entry) in self._entries:
             self._entries.move_to_end(id(hit.entry))
 
     def wants(self, content: Content, hit: Hit | None) -> bool:
@@ -125,10 +144,15 @@ class PrefixCache:
         """
         num_cached = hit.num_cached if hit else 0
         num_new = content.num_tokens - num_cached
-        was_seen = self._see(content) >= num_cached + MIN_SAVED_TOKENS
+        was_seen = self.num_seen(content) >= num_cached + MIN_SAVED_TOKENS
+        self._see(content)
         if content.num_tokens < MIN_SAVED_TOKENS or num_new <= 1:
             return False
         return hit is None or was_seen or hit.is_whole or num_new >= num_cached
+
+    def num_seen(self, content: Content) -> int:
+        """How many tokens of a prompt some prompt before it began with."""
+        return BLOCK * sum(1 for _ in takewhile(self._seen.__contains__, content.chain))
 
     def has_room_for(self, num_bytes: int) -> bool:
         """Whether so much could be kept at all."""
@@ -136,7 +160,7 @@ class PrefixCache:
 
     def add(self, entry: Entry) -> None:
         """Keep an entry; what it says better than others goes, and what no longer fits."""
-        if not self.has_room_for(entry.num_bytes):
+        if id(entry) in self._entries or not self.has_room_for(entry.num_bytes):
             return
         needless = [held for held in self._newest(entry.content.chain[-1]) if _same(held, entry)]
         if entry.extends is not None and id(entry.extends) in self._entries:
@@ -167,18 +191,13 @@ class PrefixCache:
             if not found:
                 del self._by_link[link]
 
-    def _see(self, content: Content) -> int:
-        """How many tokens of a prompt some prompt before it began with; remembers this one."""
-        num_seen = 0
-        for number, link in enumerate(content.chain, start=1):
-            if link in self._seen:
-                num_seen = number * BLOCK
-                self._seen.move_to_end(link)
-            else:
-                self._seen[link] = None
+    def _see(self, content: Content) -> None:
+        """Remember how a prompt begins."""
+        for link in content.chain:
+            self._seen[link] = None
+            self._seen.move_to_end(link)
         while len(self._seen) > NUM_SEEN:
             self._seen.popitem(last=False)
-        return num_seen
 
 
 def _same(one: Entry, other: Entry) -> bool:

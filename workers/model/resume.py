@@ -7,9 +7,9 @@ import torch
 
 from workers.model.groups import MAX_PADDING_SHARE, PER_TOKEN, alike, media_axis, pad_left
 from workers.model.hooks import LayerSpec
+from workers.model.openings import Opening
 from workers.model.prefix_cache import CutRules
 from workers.model.prefix_states import cross_shapes
-from workers.model.reuse import Opening
 
 # Padding that is cheaper than another forward.
 _FREE_PADDING = 64

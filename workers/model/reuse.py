@@ -11,55 +11,15 @@ from workers.model import hooks, prefix_states
 from workers.model.content import Content
 from workers.model.encoder_cache import EncoderCache, MediaKey, media_key
 from workers.model.hooks import Encoded, LayerSpec, Prefilled
-from workers.model.prefix_cache import MIN_SAVED_TOKENS, CutRules, Entry, Hit, PrefixCache
-from workers.model.prepared import Prepared
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Opening:
-    """How one prompt begins. hit: with states of an earlier one. encoded: with media that were encoded before.
-
-    is_kept: its states shall be kept for others. encodes: its media shall be encoded apart, and kept.
-    """
-
-    prefill: Prefill
-    prompt: Prepared
-    hit: Hit | None = None
-    encoded: Encoded | None = None
-    is_kept: bool = False
-    encodes: bool = False
-
-    @property
-    def num_cached(self) -> int:
-        """Tokens that need not be computed."""
-        return self.hit.num_cached if self.hit else 0
-
-    @property
-    def num_new(self) -> int:
-        """Tokens to compute."""
-        return self.prompt.num_tokens - self.num_cached
-
-    @property
-    def needs_media(self) -> bool:
-        """Whether media lie among the tokens to compute."""
-        content = self.prompt.content
-        return content is None or (bool(content.media) and self.num_cached < content.media_stop)
-
-    @property
-    def is_helped(self) -> bool:
-        """Whether something that was computed before takes part."""
-        return self.hit is not None or self.encoded is not None or self.encodes
-
-    def from_scratch(self) -> "Opening":
-        """The same prompt without any help."""
-        return Opening(self.prefill, self.prompt)
+from workers.model.openings import Opening, Round, contents, prepared, stem_of
+from workers.model.prefix_cache import CutRules, Entry, Hit, PrefixCache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
     """What a prefill leaves for the caches, once its row has turned out finite."""
 
-    entry: Entry | None = None
+    entries: tuple[Entry, ...] = ()
     encoded: tuple[MediaKey, Encoded] | None = None
 
 
@@ -77,28 +37,29 @@ class Reuse:
         # Of the plan that is being prefilled: not proven finite, so that no other plan may use them.
         self._entries: list[Entry] = []
         self._encoded: dict[MediaKey, Encoded] = {}
+        # By the entry of a stem, what its first user has to answer for.
+        self._charges: dict[int, int] = {}
+        self._grows_stems = True
 
     def begin(self) -> None:
         """Another plan begins."""
         self._entries = []
         self._encoded = {}
+        self._charges = {}
+        self._grows_stems = True
 
-    def open(self, prefills: Sequence[Prefill]) -> tuple[list[Opening], list[Prefill]]:
-        """How prompts begin, and which of them had better wait until those have left their states."""
-        openings: list[Opening] = []
-        waiting: list[Prefill] = []
-        leaders: dict[bytes, int] = {}
+    def open(self, prefills: Sequence[Prefill]) -> Round:
+        """How prompts begin, and which of them had better wait until others have left their states."""
+        found = Round()
         for prefill in prefills:
-            opening = self._open(prefill)
-            leader = self._leader(opening, openings, leaders)
-            if leader is not None:
-                openings[leader] = replace(openings[leader], is_kept=True)
-                waiting.append(prefill)
-                continue
-            if self.prefixes is not None and opening.prompt.content is not None:
-                leaders |= dict.fromkeys(opening.prompt.content.chain, len(openings))
-            openings.append(self._counted(opening))
-        return openings, waiting
+            prompt = prepared(prefill)
+            if prompt.content is None or self.prefixes is None:
+                found.open(Opening(prefill, prompt))
+            else:
+                opening = Opening(prefill, prompt, hit=self.find(prompt.content))
+                self._place(opening, prompt.content, found)
+        found.openings = {place: self._counted(opening) for place, opening in found.openings.items()}
+        return found
 
     def find(self, content: Content) -> Hit | None:
         """The longest beginning of a prompt that is held, or was computed in this plan."""
@@ -126,50 +87,60 @@ class Reuse:
         self._encoded[key] = encoded
         return encoded, Findings(encoded=(key, encoded))
 
-    def take(self, opening: Opening, prefilled: Prefilled, row: int) -> Entry | None:
-        """Copy the states of a prefilled prompt out, if they shall be kept."""
+    def take(self, opening: Opening, prefilled: Prefilled, row: int) -> tuple[Entry, ...]:
+        """Copy the states of a prefilled prompt out, if they shall be kept; with them, what the row proves finite."""
+        used = (opening.hit.entry,) if opening.hit and opening.hit.entry in self._entries else ()
         content = opening.prompt.content
         if not opening.is_kept or content is None or self.prefixes is None:
-            return None
+            return used
         num_bytes = prefix_states.num_bytes(prefilled, self._specs, row, content.num_tokens)
         if not self.prefixes.has_room_for(num_bytes):
-            return None
+            return used
         states = prefix_states.take(prefilled, self._specs, row, content.num_tokens)
         hit = opening.hit
         replaces = hit is not None and hit.is_whole and self.rules.can_cut(content.num_tokens)
         entry = Entry(content, states, num_bytes, hit.entry if hit and replaces else None)
         self._entries.append(entry)
-        return entry
+        return *used, entry
+
+    def note_stem(self, stem: Opening, entries: tuple[Entry, ...]) -> None:
+        """A stem was computed; if it could not be had, no prompt must wait for it again."""
+        if entries and entries[-1].content is stem.prompt.content:
+            self._charges[id(entries[-1])] = stem.num_new
+        else:
+            self._grows_stems = False
 
     def keep(self, findings: Findings) -> None:
         """Let every later plan use what a finite row has left."""
-        if findings.entry is not None and self.prefixes is not None:
-            self.prefixes.add(findings.entry)
+        if self.prefixes is not None:
+            for entry in findings.entries:
+                self.prefixes.add(entry)
         if findings.encoded is not None and self.encodings is not None:
             self.encodings.add(*findings.encoded)
 
-    def _open(self, prefill: Prefill) -> Opening:
-        prompt = prefill.prompt
-        if not isinstance(prompt, Prepared):
-            raise TypeError("a prompt for this model must be a Prepared")
-        content = prompt.content
-        if content is None or self.prefixes is None:
-            return Opening(prefill, prompt)
-        return Opening(prefill, prompt, hit=self.find(content))
+    def _place(self, opening: Opening, content: Content, found: Round) -> None:
+        """Let a prompt begin now, or wait for one that would spare it more than what was found for it."""
+        if any(opening.is_spared_by(self.rules.longest(stem, content)) for stem in contents(found.stems)):
+            found.waiting.append(opening.prefill)
+            return
+        place = found.most_alike(content)
+        other = found.openings[place].prompt.content if place is not None else None
+        if place is not None and other is not None:
+            if opening.is_spared_by(self.rules.longest(other, content)):
+                found.wait_for(place, opening)
+                return
+            num_tokens = self.rules.stem(other, content)
+            if self._grows_stems and opening.is_spared_by(num_tokens):
+                found.wait_for_stem(stem_of(opening.prompt, num_tokens, opening.hit), opening, place)
+                return
+        num_tokens = self.rules.seen_stem(content, self._num_seen(content))
+        if self._grows_stems and opening.is_spared_by(num_tokens):
+            found.wait_for_stem(stem_of(opening.prompt, num_tokens, opening.hit), opening)
+            return
+        found.open(opening)
 
-    def _leader(self, opening: Opening, openings: list[Opening], leaders: dict[bytes, int]) -> int | None:
-        """Which opening of this round would spare a prompt more than what was found for it does."""
-        content = opening.prompt.content
-        if content is None or not leaders:
-            return None
-        place = next((leaders[link] for link in reversed(content.chain) if link in leaders), None)
-        if place is None:
-            return None
-        leader = openings[place].prompt.content
-        assert leader is not None
-        cut = self.rules.longest(leader, content)
-        spares_media = opening.needs_media and bool(content.media) and cut >= content.media_stop
-        return place if spares_media or cut >= opening.num_cached + MIN_SAVED_TOKENS else None
+    def _num_seen(self, content: Content) -> int:
+        return self.prefixes.num_seen(content) if self.prefixes is not None else 0
 
     def _counted(self, opening: Opening) -> Opening:
         """The opening with what the caches think of it, which count it."""
@@ -177,8 +148,11 @@ class Reuse:
         if content is None:
             return opening
         if self.prefixes is not None:
-            self.prefixes.note(opening.hit)
-            opening = replace(opening, is_kept=self.prefixes.wants(content, opening.hit))
+            num_charged = self._charges.pop(id(opening.hit.entry), 0) if opening.hit else 0
+            opening = replace(opening, num_charged=num_charged)
+            self.prefixes.note(opening.hit, opening.num_spared)
+            is_wanted = self.prefixes.wants(content, opening.hit)
+            opening = replace(opening, is_kept=opening.is_kept or is_wanted)
         if self.encodings is None or not content.media or not opening.needs_media:
             return opening
         encoded = self._encoded.get(media_key(content)) or self.encodings.find(content)
