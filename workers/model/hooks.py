@@ -170,7 +170,8 @@ def _run(
     cross_mask = rest.get("cross_attention_mask")
     return Prefilled(
         logits=output.logits[:, -1],
-        cache=cache,
+        # Phi-4 puts a cache of its own in the place of ours where a prompt is long.
+        cache=getattr(output, "past_key_values", None) or cache,
         next_positions=positions[..., -1:] + 1,
         cross_mask=None if cross_mask is None else cross_mask[:, -1],
     )

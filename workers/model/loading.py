@@ -159,7 +159,7 @@ def load(options: LoadOptions) -> Loaded:
 
 def read_config(checkpoint: Checkpoint) -> PretrainedConfig:
     """The configuration of what answers in text; of a family that also talks, of the part that thinks."""
-    config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    config: PretrainedConfig = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
     return getattr(config, "thinker_config", None) or config
 
 

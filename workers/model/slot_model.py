@@ -10,7 +10,7 @@ from workers.engine.protocol import Parked, Pending, Prefill, RowResult, StepPla
 from workers.model import hooks
 from workers.model.decode import decode
 from workers.model.draws import Draw
-from workers.model.llama4_scales import scale_by_own_positions
+from workers.model.own_positions import read_own_positions
 from workers.model.prefill import Filled, Prefiller
 from workers.model.reuse import Reuse
 from workers.model.rows import ParkedRow, Rows
@@ -48,7 +48,7 @@ class TorchSlotModel:
         encoder_cache_bytes: int = 0,
     ) -> None:
         hooks.require_dense_attention(model)
-        scale_by_own_positions(model)
+        read_own_positions(model)
         self._model = model
         self.num_slots = num_slots
         self.max_context_tokens = max_context_tokens

@@ -104,7 +104,13 @@ def _family(config_class: type[Any], text: dict[str, Any], tower: dict[str, Any]
     def image_and_video(generator: Generator, count: int) -> Inputs:
         return joined(image(generator, count), video(generator, count))
 
-    kinds = {"image": image, "video": video, "images": images, "everything": image_and_video}
+    kinds = {
+        "image": image,
+        "video": video,
+        "images": images,
+        "everything": image_and_video,
+        "ending": ending,
+    }
     return Family(build(config), {"text": _text, **kinds})
 
 
@@ -136,6 +142,13 @@ def image(generator: Generator, count: int) -> Inputs:
 def images(generator: Generator, count: int) -> Inputs:
     """Two pictures of different sizes."""
     return pictures(generator, count, SIZES[count % 4], SIZES[(count + 1) % 4])
+
+
+def ending(generator: Generator, count: int) -> Inputs:
+    """A picture behind all words."""
+    inputs = pictures(generator, 2 * count, (4, 8))
+    stop = int((inputs["input_ids"] == IMAGE).nonzero()[-1, 1]) + 1
+    return inputs | {name: inputs[name][:, :stop] for name in ("input_ids", "mm_token_type_ids")}
 
 
 def pictures(generator: Generator, count: int, *sizes: tuple[int, int]) -> Inputs:

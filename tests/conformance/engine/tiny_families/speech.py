@@ -44,7 +44,8 @@ def voxtral() -> Family:
     return Family(build(config), kinds_of(sound=sounds(1), sounds=sounds(2)))
 
 
-def phi4_multimodal() -> Family:
+def phi4_multimodal(long_after: int | None = None) -> Family:
+    """long_after: the prompt length beyond which positions turn by other factors."""
     text = {name: size for name, size in TEXT.items() if name != "head_dim"}
     ears = {
         "hidden_size": 32,
@@ -57,11 +58,16 @@ def phi4_multimodal() -> Family:
         "ext_pw_out_channel": 32,
         "depthwise_separable_out_channel": 32,
     }
+    rope = ROPE | {"partial_rotary_factor": 1.0}
+    if long_after is not None:
+        text |= {"original_max_position_embeddings": long_after, "max_position_embeddings": 4 * long_after}
+        factors = {"short_factor": [1.0] * 8, "long_factor": [1.0 + 0.5 * index for index in range(8)]}
+        rope |= {"rope_type": "longrope", "original_max_position_embeddings": long_after, **factors}
     config = Phi4MultimodalConfig(
         **text,
         sliding_window=None,
         partial_rotary_factor=1.0,
-        rope_parameters=ROPE | {"partial_rotary_factor": 1.0},
+        rope_parameters=rope,
         vision_config={**VISION, "crop_size": 28, "image_token_id": IMAGE, "feature_layer": -2},
         audio_config=ears,
     )
