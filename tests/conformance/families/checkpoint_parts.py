@@ -39,16 +39,23 @@ ROPE: dict[str, Any] = {"rope_type": "default", "rope_theta": 10000.0}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A family's checkpoint: how its folder is written, and what the family takes.
+    """A family's checkpoint: how its folder is written, and what the family makes of it.
 
-    placeholder: what its template writes for a medium of the first kind; text must not.
-    counts: prompt tokens of the media that every family gets: one picture, one clip, one sound.
+    counts: prompt tokens of one picture, one clip and one sound of `family_conversations`, where it takes them.
+    placeholder: what its template writes for a medium; text must not. turn_marks: what begins or ends a turn.
+    limits: frames of one video and seconds of one sound.
     """
 
     save: Save
-    takes: frozenset[MediaKind]
-    placeholder: str
     counts: dict[MediaKind, int]
+    placeholder: str
+    turn_marks: tuple[str, ...]
+    limits: tuple[int, float] = (32, 30.0)
+
+    @property
+    def takes(self) -> frozenset[MediaKind]:
+        """The media that it takes."""
+        return frozenset(self.counts)
 
 
 def byte_tokenizer(
@@ -86,14 +93,20 @@ def text_sizes(tokenizer: TokenizersBackend, **changes: Any) -> dict[str, Any]:
 
 
 def random_model(config: PretrainedConfig, model_class: Any = AutoModelForMultimodalLM) -> PreTrainedModel:
-    """Random weights, the same each time, spread so that greedy answers vary from token to token."""
+    """Random weights, the same each time, under which answers depend on every medium and vary from token to token."""
     torch.manual_seed(0)
     from_config = getattr(model_class, "from_config", None) or model_class._from_config
     model: PreTrainedModel = from_config(config)
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() >= 2:
-                parameter.mul_(3)
+        for name, parameter in model.named_parameters():
+            if parameter.dim() >= 2 and not name.endswith("embed_tokens.weight"):
+                num_inputs = parameter.shape[1] if parameter.dim() == 3 else parameter[0].numel()
+                parameter.normal_(std=2 / num_inputs**0.5)
+            elif "norm" in name:
+                parameter.add_(0.5 * torch.randn_like(parameter))
+            elif parameter.numel() == 1 and not parameter.any():
+                # Closed gates would keep pictures out.
+                parameter.fill_(1.0)
     return model
 
 

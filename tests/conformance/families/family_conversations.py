@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.contract.media import MediaKind
 from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
@@ -14,16 +15,21 @@ KINDS = {DecodedImage: "image", DecodedVideo: "video", DecodedAudio: "audio"}
 
 
 def picture(height: int = 60, width: int = 90, seed: int = 0) -> DecodedImage:
-    """Noise, always the same."""
-    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return DecodedImage(pixels, (width, height))
+    """Blocks of colours, which stay apart when the picture is made small; always the same for a seed."""
+    return DecodedImage(_blocks(seed, height, width), (width, height))
 
 
-def clip(num_frames: int = 4, height: int = 56, width: int = 84) -> DecodedVideo:
+def clip(num_frames: int = 4, height: int = 56, width: int = 84, seed: int = 10) -> DecodedVideo:
     """Every fifth frame of a clip of 10 frames a second."""
-    frames = np.random.default_rng(1).integers(0, 255, (num_frames, height, width, 3), dtype=np.uint8)
+    frames = np.stack([_blocks(seed + number, height, width) for number in range(num_frames)])
     total = 5 * num_frames
     return DecodedVideo(frames, tuple(range(0, total, 5)), 10.0, total, total / 10)
+
+
+def _blocks(seed: int, height: int, width: int) -> NDArray[np.uint8]:
+    colours = np.random.default_rng(seed).integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    enlarged = np.kron(colours, np.ones((-(-height // 4), -(-width // 4), 1), np.uint8))
+    return np.ascontiguousarray(enlarged[:height, :width])
 
 
 def sound(seconds: float = 0.5, rate: int = 16_000, hertz: float = 440.0) -> DecodedAudio:
@@ -47,8 +53,13 @@ def going_on(first: Request, answer: str, then: Request) -> Request:
     return [*first[0], reply, *then[0]], [*first[1], *then[1]]
 
 
-def conversations(takes: Collection[MediaKind], audio_rate: int = 16_000) -> dict[str, Request]:
-    """Text alone, one medium of each kind, two pictures of different sizes, and longer talk about all of them."""
+def conversations(
+    takes: Collection[MediaKind], audio_rate: int = 16_000, *, mixes: bool = True
+) -> dict[str, Request]:
+    """Text alone, one medium of each kind, two pictures of different sizes, and longer talk about all of them.
+
+    mixes: whether one conversation may hold media of several kinds.
+    """
     media: dict[MediaKind, Decoded] = {
         MediaKind.IMAGE: picture(),
         MediaKind.VIDEO: clip(),
@@ -66,7 +77,7 @@ def conversations(takes: Collection[MediaKind], audio_rate: int = 16_000) -> dic
         requests["audio and talk"] = going_on(
             ask(media[MediaKind.AUDIO], "Hear?"), "Yes.", ask(louder, "And this?")
         )
-    if len(takes) > 1:
+    if len(takes) > 1 and mixes:
         every = [media[kind] for kind in sorted(takes)]
         requests["every kind"] = going_on(ask(*every, "What are they?"), "Many.", ask(every[-1], "And it?"))
     return requests

@@ -226,11 +226,11 @@ def save_gemma4(folder: Path) -> None:
 
 
 CHECKPOINTS = {
-    "gemma3": Checkpoint(save_gemma3, frozenset({IMAGE}), "<start_of_image>", {IMAGE: 4}),
+    "gemma3": Checkpoint(save_gemma3, {IMAGE: 4}, "<start_of_image>", ("<end_of_turn>", "<start_of_turn>")),
     "gemma3n": Checkpoint(
-        save_gemma3n, frozenset({IMAGE, AUDIO}), "<image_soft_token>", {IMAGE: 4, AUDIO: 12}
+        save_gemma3n, {IMAGE: 4, AUDIO: 12}, "<image_soft_token>", ("<end_of_turn>", "<start_of_turn>")
     ),
     "gemma4": Checkpoint(
-        save_gemma4, frozenset({IMAGE, VIDEO, AUDIO}), "<|image|>", {IMAGE: 9, VIDEO: 36, AUDIO: 13}
+        save_gemma4, {IMAGE: 60, VIDEO: 240, AUDIO: 13}, "<|image|>", ("<turn|>", "<|turn>"), (4, 30.0)
     ),
 }

@@ -96,7 +96,7 @@ def _tiled_config(config_class: type[Any], words: TokenizersBackend) -> Any:
 
 
 CHECKPOINTS = {
-    "idefics2": Checkpoint(save_idefics2, frozenset({IMAGE}), "<image>", {IMAGE: 4}),
-    "idefics3": Checkpoint(save_idefics3, frozenset({IMAGE}), "<image>", {IMAGE: 20}),
-    "smolvlm": Checkpoint(save_smolvlm, frozenset({IMAGE, VIDEO}), "<image>", {IMAGE: 20, VIDEO: 16}),
+    "idefics2": Checkpoint(save_idefics2, {IMAGE: 4}, "<image>", (_END,)),
+    "idefics3": Checkpoint(save_idefics3, {IMAGE: 20}, "<image>", (_END,)),
+    "smolvlm": Checkpoint(save_smolvlm, {IMAGE: 20, VIDEO: 16}, "<image>", (_END,), (8, 30.0)),
 }

@@ -179,8 +179,8 @@ def _with_marks(header: str, end_of_header: str, end_of_turn: str) -> str:
 
 
 CHECKPOINTS = {
-    "llava": Checkpoint(save_llava, frozenset({IMAGE}), "<image>", {IMAGE: 16}),
-    "llava_next": Checkpoint(save_llava_next, frozenset({IMAGE}), "<image>", {IMAGE: 52}),
-    "mllama": Checkpoint(save_mllama, frozenset({IMAGE}), "<|image|>", {IMAGE: 1}),
-    "llama4": Checkpoint(save_llama4, frozenset({IMAGE}), "<|image|>", {IMAGE: 4}),
+    "llava": Checkpoint(save_llava, {IMAGE: 16}, "<image>", ("</s>",)),
+    "llava_next": Checkpoint(save_llava_next, {IMAGE: 70}, "<image>", ("</s>",)),
+    "mllama": Checkpoint(save_mllama, {IMAGE: 1}, "<|image|>", ("<|eot_id|>", "<|start_header_id|>")),
+    "llama4": Checkpoint(save_llama4, {IMAGE: 21}, "<|image|>", ("<|eot|>", "<|header_start|>")),
 }

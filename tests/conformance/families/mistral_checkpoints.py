@@ -72,6 +72,6 @@ def save_pixtral(folder: Path) -> None:
 
 
 CHECKPOINTS = {
-    "mistral3": Checkpoint(save_mistral3, frozenset({IMAGE}), "[IMG]", {IMAGE: 15}),
-    "pixtral": Checkpoint(save_pixtral, frozenset({IMAGE}), "[IMG]", {IMAGE: 54}),
+    "mistral3": Checkpoint(save_mistral3, {IMAGE: 15}, "[IMG]", ("[/INST]", "</s>")),
+    "pixtral": Checkpoint(save_pixtral, {IMAGE: 54}, "[IMG]", ("[/INST]", "</s>")),
 }

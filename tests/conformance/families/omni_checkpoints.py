@@ -71,7 +71,8 @@ _CHATML = """\
 {%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}
 """
 _MROPE = {"rope_parameters": ROPE | {"mrope_section": [2, 3, 3]}}
-_PATCHES: dict[str, Any] = {"patch_size": 7, "merge_size": 2, "temporal_patch_size": 2}
+# Large patches, since these processors show every clip with many pixels, whatever its checkpoint says.
+_PATCHES: dict[str, Any] = {"patch_size": 28, "merge_size": 2, "temporal_patch_size": 2}
 _SIZE = {"shortest_edge": 784, "longest_edge": 12544}
 
 
@@ -157,7 +158,7 @@ def save_qwen2_5_omni(folder: Path) -> None:
     words = _omni_tokenizer("<|IMAGE|>", "<|VIDEO|>", "<|AUDIO|>")
     thinker = {
         "text_config": text_sizes(words, **_MROPE),
-        "vision_config": _omni_tower() | {"window_size": 28, "fullatt_block_indexes": [1]},
+        "vision_config": _omni_tower() | {"window_size": 112, "fullatt_block_indexes": [1]},
         "audio_config": _omni_ears() | {"n_window": 10},
         **_omni_ids(words),
     }
@@ -231,7 +232,7 @@ def _omni_tower() -> dict[str, Any]:
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_heads": 4,
-        "patch_size": 7,
+        "patch_size": _PATCHES["patch_size"],
         "out_hidden_size": 64,
         "spatial_merge_size": 2,
         "temporal_patch_size": 2,
@@ -260,20 +261,16 @@ def _save_thinker(folder: Path, config: PretrainedConfig, thinker_class: Any, pr
     processor.save_pretrained(folder)
 
 
+_MARKS = ("<|im_end|>", "<|im_start|>")
 CHECKPOINTS = {
     "phi4_multimodal": Checkpoint(
-        save_phi4_multimodal, frozenset({IMAGE, AUDIO}), "<|image|>", {IMAGE: 800, AUDIO: 7}
+        save_phi4_multimodal, {IMAGE: 673, AUDIO: 6}, "<|image|>", ("<|end|>", "<|assistant|>")
     ),
-    "minicpmv4_6": Checkpoint(
-        save_minicpmv4_6, frozenset({IMAGE, VIDEO}), "<|image_pad|>", {IMAGE: 12, VIDEO: 16}
-    ),
+    "minicpmv4_6": Checkpoint(save_minicpmv4_6, {IMAGE: 12, VIDEO: 16}, "<|image_pad|>", _MARKS),
     "qwen2_5_omni": Checkpoint(
-        save_qwen2_5_omni, frozenset({IMAGE, VIDEO, AUDIO}), "<|IMAGE|>", {IMAGE: 24, VIDEO: 48, AUDIO: 13}
+        save_qwen2_5_omni, {IMAGE: 2, VIDEO: 70, AUDIO: 12}, "<|IMAGE|>", _MARKS, (32, 2.0)
     ),
     "qwen3_omni_moe": Checkpoint(
-        save_qwen3_omni_moe,
-        frozenset({IMAGE, VIDEO, AUDIO}),
-        "<|image_pad|>",
-        {IMAGE: 24, VIDEO: 48, AUDIO: 7},
+        save_qwen3_omni_moe, {IMAGE: 2, VIDEO: 96, AUDIO: 7}, "<|image_pad|>", _MARKS
     ),
 }

@@ -139,14 +139,15 @@ save_qwen3_5_moe = partial(
 )
 
 _SAVES = {
-    "qwen2_vl": save_qwen2_vl,
-    "qwen2_5_vl": save_qwen2_5_vl,
-    "qwen3_vl": save_qwen3_vl,
-    "qwen3_vl_moe": save_qwen3_vl_moe,
-    "qwen3_5": save_qwen3_5,
-    "qwen3_5_moe": save_qwen3_5_moe,
+    "qwen2_vl": (save_qwen2_vl, 48),
+    "qwen2_5_vl": (save_qwen2_5_vl, 48),
+    "qwen3_vl": (save_qwen3_vl, 24),
+    "qwen3_vl_moe": (save_qwen3_vl_moe, 24),
+    "qwen3_5": (save_qwen3_5, 24),
+    "qwen3_5_moe": (save_qwen3_5_moe, 24),
 }
+_MARKS = ("<|im_end|>", "<|im_start|>")
 CHECKPOINTS = {
-    name: Checkpoint(saves, frozenset({IMAGE, VIDEO}), "<|image_pad|>", {IMAGE: 24, VIDEO: 48})
-    for name, saves in _SAVES.items()
+    name: Checkpoint(saves, {IMAGE: 24, VIDEO: num_video_tokens}, "<|image_pad|>", _MARKS)
+    for name, (saves, num_video_tokens) in _SAVES.items()
 }

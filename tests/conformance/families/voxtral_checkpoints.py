@@ -66,4 +66,6 @@ def _tekken() -> dict[str, object]:
     }
 
 
-CHECKPOINTS = {"voxtral": Checkpoint(save_voxtral, frozenset({AUDIO}), "[AUDIO]", {AUDIO: 375})}
+CHECKPOINTS = {
+    "voxtral": Checkpoint(save_voxtral, {AUDIO: 375}, "[AUDIO]", ("[/INST]", "</s>"), (32, 1800.0)),
+}
