@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,9 +77,14 @@ def is_name(value: object) -> bool:
 def loaded(text: str) -> Any:
     """A JSON value with its numbers as they are, however long. Raises ValueError."""
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:
         raise ValueError from None
+
+
+def _finite(number: str) -> float:
+    """JSON allows 1e999, which no float holds."""
+    return max(-sys.float_info.max, min(sys.float_info.max, float(number)))
 
 
 def _no_constant(name: str) -> None:

@@ -72,7 +72,8 @@ def check(kind: str, source: str, num_tokens: int) -> str | None:
             break
         mask = int.from_bytes(found.compute_bitmask(), "little")
         allowed = [byte for byte in range(256) if mask >> byte & 1]
-        allowed += [256 + (beyond & -beyond).bit_length() - 1] if (beyond := mask >> 256) else []
+        # The end is 256; of the numbers after it one is enough.
+        allowed += [256 + (beyond & -beyond).bit_length()] if (beyond := mask >> 257) else []
         if found.is_error() or not allowed:
             break
         found.consume_token(draw.choice(allowed))

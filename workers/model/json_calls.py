@@ -87,7 +87,7 @@ class HermesFormat(ToolFormat):
         else:
             # Lazy: the text ends with the first marker in it.
             block = f'block: opening "\\n" call\nopening[lazy]: TEXT "{OPEN}"\n{ANY_TEXT}'
-            start = f"start: block{'*' if parallel else '?'} end\nend: TEXT\n"
+            start = f"start: {'block* end' if parallel else 'block | end'}\nend: TEXT\n"
         return start + block + call + "".join(rules)
 
 

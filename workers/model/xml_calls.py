@@ -115,7 +115,7 @@ class XmlFormat(ToolFormat):
             start = f"start: {repeated('block', lark_string(chr(10)), parallel=parallel)}\n{ANY_TEXT}"
         else:
             block = f'block: opening call\nopening[lazy]: TEXT "{OPEN}"\n{ANY_TEXT}'
-            start = f"start: block{'*' if parallel else '?'} end\nend: TEXT\n"
+            start = f"start: {'block* end' if parallel else 'block | end'}\nend: TEXT\n"
         return (
             start
             + block

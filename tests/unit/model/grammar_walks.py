@@ -72,10 +72,17 @@ def allowed_tokens(constraint: GrammarConstraint) -> list[int]:
     return [32 * i + bit for i, word in enumerate(words) for bit in range(32) if word >> bit & 1]
 
 
-def follow(kind: str, constraint: GrammarConstraint, seed: int, max_tokens: int = 600) -> str | None:
+def follow(kind: str, constraint: GrammarConstraint, seed: int) -> str | None:
     """Draw tokens that the grammar allows until it ends. The text, or None if it did not end."""
+    tokens = walk(tokenizer(kind), constraint, seed)
+    return None if tokens is None else shown(tokenizer(kind), tokens)
+
+
+def walk(
+    chosen: TokenizersBackend, constraint: GrammarConstraint, seed: int, max_tokens: int = 600
+) -> list[int] | None:
+    """The tokens of a random answer, without its end; None if it did not end."""
     draw = random.Random(seed)
-    chosen = tokenizer(kind)
     tokens: list[int] = []
     while len(tokens) < max_tokens:
         allowed = allowed_tokens(constraint)
@@ -83,7 +90,7 @@ def follow(kind: str, constraint: GrammarConstraint, seed: int, max_tokens: int 
         longer = [token for token in allowed if token != chosen.eos_token_id]
         may_end = len(longer) < len(allowed)
         if may_end and (not longer or len(tokens) > _WOUND_DOWN_AFTER or draw.random() < 0.2):
-            return shown(kind, tokens)
+            return tokens
         if len(tokens) > _WOUND_DOWN_AFTER:
             longer = _closing(chosen, longer) or longer
         tokens.append(draw.choice(longer))
@@ -91,9 +98,9 @@ def follow(kind: str, constraint: GrammarConstraint, seed: int, max_tokens: int 
     return None
 
 
-def shown(kind: str, tokens: list[int], keep: frozenset[int] = frozenset()) -> str:
-    """What a client sees of these tokens."""
-    detokenizer = Detokenizer(tokenizer(kind), special_ids(tokenizer(kind)) - keep)
+def shown(chosen: TokenizersBackend, tokens: list[int], keep: frozenset[int] = frozenset()) -> str:
+    """What a client sees of these tokens. keep: special ones that it sees too."""
+    detokenizer = Detokenizer(chosen, special_ids(chosen) - keep)
     return detokenizer.push(tokens) + detokenizer.finish()
 
 
@@ -103,4 +110,4 @@ def bits(words: torch.Tensor) -> int:
 
 
 def _closing(chosen: TokenizersBackend, allowed: list[int]) -> list[int]:
-    return [token for token in allowed if chosen.decode([token]).strip()[:1] in {'"', "}", "]", ")"}]
+    return [token for token in allowed if chosen.decode([token]).strip()[:1] in set('"}])<')]

@@ -214,18 +214,6 @@ def test_a_broken_call_does_not_hide_the_one_after_it() -> None:
 
 FRAGMENTS = ["<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "<|tool_call>", "<tool_call|>", '<|"|>']
 FRAGMENTS += ["call:", "now", "<function=now>", "</function>"]
-    "<tool_call>",
-    "</tool_call>",
-    "[TOOL_CALLS]",
-    "[ARGS]",
-    "<|tool_call>",
-    "<tool_call|>",
-    '<|"|>',
-    "call:",
-    "now",
-    "<function=now>",
-    "</function>",
-]
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
