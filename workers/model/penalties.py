@@ -5,6 +5,7 @@ import torch
 from workers.engine.protocol import Sampling
 
 _ANSWER, _PROMPT = 0, 1
+_NEUTRAL = (0.0, 0.0, 1.0)
 
 
 def are_wanted(sampling: Sampling) -> bool:
@@ -34,8 +35,9 @@ class Penalties:
     def __init__(self, num_slots: int, device: torch.device) -> None:
         self._num_slots = num_slots
         self._counts: torch.Tensor | None = None
-        # Columns: presence, frequency, repetition.
-        self._factors = torch.zeros(num_slots, 3, dtype=torch.float32, device=device)
+        # Columns: presence, frequency, repetition. Those of a row that penalises nothing change no number at all.
+        self._factors = torch.tensor([_NEUTRAL] * num_slots, dtype=torch.float32, device=device)
+        self._penalised: set[int] = set()
 
     def load(self, row: int, sampling: Sampling, counts: torch.Tensor) -> None:
         """Set a row's factors and counts [2, vocabulary]."""
@@ -44,6 +46,13 @@ class Penalties:
         self._counts[row] = counts
         factors = (sampling.presence_penalty, sampling.frequency_penalty, sampling.repetition_penalty)
         self._factors[row] = torch.tensor(factors)
+        self._penalised.add(row)
+
+    def forget(self, row: int) -> None:
+        """Let a row's next occupant, who penalises nothing, be drawn beside rows that do."""
+        if row in self._penalised:
+            self._penalised.remove(row)
+            self._factors[row] = torch.tensor(_NEUTRAL)
 
     def counts(self, row: int) -> torch.Tensor:
         """A row's counts as they are now: a view, [2, vocabulary]."""

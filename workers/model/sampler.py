@@ -63,7 +63,9 @@ class RowSampler:
         if sampling.temperature > 0:
             self._reals[row] = torch.tensor(reals_of(sampling), dtype=torch.float32)
             self._ints[row] = torch.tensor(ints_of(sampling, state.drawn))
-        if state.counts is not None:
+        if state.counts is None:
+            self._penalties.forget(row)
+        else:
             self._penalties.load(row, sampling, state.counts)
 
     def export(self, row: int) -> RowState:

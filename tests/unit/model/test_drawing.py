@@ -9,7 +9,7 @@ from reference_sampler import probabilities
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from workers.engine.protocol import Sampling
-from workers.model.sampler import RowSampler
+from workers.model.sampler import RowSampler, RowState
 
 PROMPT, ANSWER, EOS = (1, 4, 4, 9), (5, 5, 7), frozenset({2})
 NUM_DRAWS = 6_000
@@ -157,6 +157,20 @@ def test_a_row_that_moves_or_is_parked_goes_on_as_if_it_had_stayed() -> None:
     drawn = moving.draw(logits[[0, *backwards[1:-1], count - 1]], 0).tokens
 
     assert torch.equal(drawn[[0, *backwards[1:-1], count - 1]], wanted)
+
+
+def test_a_row_inherits_nothing_of_its_last_occupant() -> None:
+    """It penalised what it held, and the row beside it still does."""
+    wish = Sampling(temperature=1.0, seed=3, logit_bias=((3, 0.1),))
+    penal = Sampling(temperature=1.0, presence_penalty=2.0, repetition_penalty=2.0)
+    rows = rows_with([penal, penal], range(VOCABULARY // 2), answer=range(0, VOCABULARY, 3))
+    rows.load(0, RowState(wish))
+    logits = torch.randn(2, VOCABULARY, generator=torch.Generator().manual_seed(5))
+
+    drawn = [int(rows.draw(logits, 0).tokens[0]) for _ in range(20)]
+
+    single = rows_with([wish])
+    assert drawn == [int(single.draw(logits[:1], 0).tokens) for _ in range(20)]
 
 
 def test_counts_are_made_only_for_rows_that_penalise() -> None:
