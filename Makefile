@@ -19,12 +19,12 @@ INSTALLED := $(VENV)/.installed
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 TORCHVISION := $(shell sed -n '/^torchvision==/p' constraints.txt)
 
-.PHONY: install demo test unit integration conformance acceptance check bench up clean
+.PHONY: install demo test unit integration conformance acceptance check bench bench-engine peers up clean
 .DEFAULT_GOAL := demo
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard workers/model/kernels/*.c)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed: install it, or set PYTHON=/path/to/python3." >&2; exit 2; }
 	@echo "Installing into $(VENV); this takes a few minutes the first time."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -62,7 +62,14 @@ check: install
 	$(BIN)/python -m pytest -q tests/unit/sluice/test_weight.py
 
 bench: install
-	for name in ingest store engine end_to_end; do $(BIN)/python -m benchmarks.bench_$$name || exit 1; done
+	for name in ingest store slots engine end_to_end; do $(BIN)/python -m benchmarks.bench_$$name || exit 1; done
+
+# Ours against what a user would pick instead: the plain loop, and every peer that `make peers` has set up.
+bench-engine: install
+	$(BIN)/python -m benchmarks.bench_engine
+
+peers:
+	PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" benchmarks/peers/setup.sh
 
 up: install
 	$(BIN)/sluice serve

@@ -120,7 +120,10 @@ def measure(bench: Bench, lines: Path, num_chats: int) -> None:
     cpu, began = bench.cpu_seconds(), time.perf_counter()
     alone = bench.wait(bench.submit(lines))
     seconds, cpu = time.perf_counter() - began, bench.cpu_seconds() - cpu
-    print(f"batch alone   {alone.completed} jobs  {alone.completed / seconds:.1f}/s  cpu {cpu:.1f} s", flush=True)
+    print(
+        f"batch alone   {alone.completed} jobs  {alone.completed / seconds:.1f}/s  cpu {cpu:.1f} s",
+        flush=True,
+    )
 
     idle = bench.chats(num_chats)
     print(f"chats, idle   {idle}", flush=True)

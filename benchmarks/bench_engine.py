@@ -1,287 +1,237 @@
-"""Slots against the plain loop: useful tokens per CPU-second on ragged outputs, float32, one thread.
+"""Our engine against what a user would pick instead: useful tokens per CPU-second, one thread each, float32.
 
-    python -m benchmarks.bench_engine [--workload bundled|idefics3] [--requests 128] [--repetitions 3]
+    python -m benchmarks.bench_engine [--peers sluice hf-loop …] [--repetitions 3]
 
-The plain loop is what a person would write: open 16 pictures with PIL, run the processor, `generate` the left-padded
-batch until its longest answer is done. The slots do the same preparation one request at a time. Both answer each
-request with a fixed number of tokens, so that the useful tokens are known. Repetitions are interleaved; the figure is
-the median of process CPU-seconds.
+One checkpoint for all (benchmarks/peers/checkpoint.py), pictures never seen before, 8 to 39 words, greedy.
+`uniform N`: N requests at a time, 32 tokens each. `mixed N`: answers of 8, 16, 32 or 128 tokens, the workload that a
+scheduler should be judged by. Every peer is a process of its own; workloads and repetitions are interleaved, and the
+figure is the median of useful output tokens per CPU-second of that process, preparation of the pictures included. The
+HF loop and Sluice run in this environment, the others where `benchmarks/peers/setup.sh` has built theirs.
 """
 
 import argparse
-import copy
-import io
+import json
+import os
 import random
 import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image, ImageDraw
-from transformers import (
-    AutoModelForMultimodalLM,
-    Idefics3Config,
-    Idefics3ForConditionalGeneration,
-    PreTrainedModel,
-)
 
-from workers.engine.config import EngineConfig
-from workers.engine.engine import Engine
-from workers.engine.protocol import Sampling, Sequence
-from workers.media.decoded import DecodedImage
-from workers.model.loading import LoadOptions, load
-from workers.model.packed import choose_linears
-from workers.model.prepared import Prepared
-from workers.model.processors import load_processor
-from workers.model.slot_model import TorchSlotModel
+from benchmarks.peers.talk import WORDS, Answers, Request
 
-BATCH = 16
-LENGTHS = (8, 16, 32, 128)
-BUNDLED = Path(__file__).resolve().parent.parent / "models" / "tiny-gemma4"
-WORDS = (
-    "what",
-    "is",
-    "in",
-    "the",
-    "picture",
-    "and",
-    "where",
-    "does",
-    "it",
-    "stand",
-    "more",
-    "about",
-    "each",
-    "shape",
-)
+ROOT = Path(__file__).resolve().parent.parent
+PEERS = {
+    "sluice": (Path(sys.executable), "run_sluice"),
+    "hf-loop": (Path(sys.executable), "run_hf_loop"),
+    "vllm": (ROOT / ".peers/vllm/bin/python", "run_vllm"),
+    "mistralrs": (ROOT / ".peers/mistralrs/bin/python", "run_mistralrs"),
+    "transformers-serve": (ROOT / ".peers/transformers-serve/bin/python", "run_transformers_serve"),
+}
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "CANDLE_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+MIXED = (8, 16, 32, 128)
 
 
 @dataclass(frozen=True)
-class Item:
-    """One request: a JPEG, words, and how many tokens it wants."""
+class Workload:
+    """So many requests, so many of them at once, with answers of these lengths."""
 
-    jpeg: bytes
-    prompt: str
-    num_tokens: int
-
-
-class Workload(Protocol):
-    """A model and the two ways to prepare items for it. plain: the same weights, loaded as a person would."""
-
-    model: PreTrainedModel
-    plain: PreTrainedModel
-
-    def one(self, item: Item) -> Prepared:
-        """One request's tensors."""
-
-    def batch(self, items: list[Item]) -> dict[str, torch.Tensor]:
-        """A left-padded batch, as a person would make it."""
+    name: str
+    at_once: int
+    num_requests: int
+    lengths: tuple[int, ...]
 
 
-class Bundled:
-    """The bundled model with its own processor."""
+WORKLOADS = (
+    Workload("uniform 1", 1, 6, (32,)),
+    Workload("uniform 8", 8, 32, (32,)),
+    Workload("uniform 16", 16, 32, (32,)),
+    Workload("uniform 32", 32, 64, (32,)),
+    Workload("mixed 16", 16, 64, MIXED),
+    Workload("mixed 32", 32, 64, MIXED),
+)
+WARM_UP = Workload("warm-up", 4, 4, (8,))
 
-    def __init__(self) -> None:
-        loaded = load(LoadOptions(str(BUNDLED), device="cpu", dtype="float32"))
-        self.model, self._prompter = loaded.model, loaded.prompter
-        self.plain: PreTrainedModel = AutoModelForMultimodalLM.from_pretrained(BUNDLED, dtype=torch.float32)
-        self._processor = load_processor(BUNDLED, self.model.config)
 
-    def one(self, item: Item) -> Prepared:
-        """Through the prompter, as the desk does it."""
-        with Image.open(io.BytesIO(item.jpeg)) as image:
-            pixels = np.asarray(image.convert("RGB"))
-        picture = DecodedImage(pixels, (pixels.shape[1], pixels.shape[0]))
-        return self._prompter.prepare(_message(item, {"type": "image"}), [picture])
+@dataclass
+class Peer:
+    """A running peer and what it has achieved: tokens per CPU-second by workload, and answers of the first round."""
 
-    def batch(self, items: list[Item]) -> dict[str, torch.Tensor]:
-        """Through the processor, all at once."""
-        images = [Image.open(io.BytesIO(item.jpeg)).convert("RGB") for item in items]
-        messages = [
-            _message(item, {"type": "image", "image": image})
-            for item, image in zip(items, images, strict=True)
-        ]
-        features = self._processor.apply_chat_template(
-            messages,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True, "padding_side": "left"},
+    name: str
+    process: "subprocess.Popen[str]"
+    about: str
+    rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    answers: dict[str, list[Any]] = field(default_factory=dict)
+
+    def run(self, workload: Workload, requests: list[Request]) -> None:
+        """Run a workload once and keep the figure."""
+        assert self.process.stdin is not None
+        print(
+            json.dumps({"requests": requests, "at_once": workload.at_once}),
+            file=self.process.stdin,
+            flush=True,
         )
-        return dict(features)
+        told = Answers(**_read(self.process))
+        self.rates[workload.name].append(told.num_tokens / told.cpu_seconds)
+        self.answers.setdefault(workload.name, told.answers)
+
+    def median(self, workload: Workload) -> float:
+        """Useful tokens per CPU-second."""
+        return statistics.median(self.rates[workload.name])
 
 
-class Idefics3:
-    """A random Idefics3 of 32M parameters and 64 tokens per picture; PIL alone prepares its pictures."""
-
-    side = 128
-    image_token = 1000
-
-    def __init__(self) -> None:
-        text = {
-            "model_type": "llama",
-            "vocab_size": 1024,
-            "hidden_size": 512,
-            "intermediate_size": 1408,
-            "num_hidden_layers": 8,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 4,
-            "pad_token_id": 0,
-        }
-        vision = {
-            "hidden_size": 256,
-            "intermediate_size": 1024,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 4,
-            "image_size": self.side,
-            "patch_size": 8,
-        }
-        config = Idefics3Config(
-            text_config=text, vision_config=vision, image_token_id=self.image_token, scale_factor=2
-        )
-        torch.manual_seed(0)
-        self.plain: PreTrainedModel = Idefics3ForConditionalGeneration(config)
-        self.plain.eval()  # type: ignore[no-untyped-call]
-        self.model: PreTrainedModel = copy.deepcopy(self.plain)
-        choose_linears(self.model)
-
-    def one(self, item: Item) -> Prepared:
-        """A batch of one."""
-        inputs = self.batch([item])
-        del inputs["attention_mask"]
-        return Prepared(inputs)
-
-    def batch(self, items: list[Item]) -> dict[str, torch.Tensor]:
-        """Pictures scaled by PIL; words hashed to tokens."""
-        prompts = [
-            [self.image_token] * 64 + [len(word) * 31 % 900 + 3 for word in item.prompt.split()]
-            for item in items
-        ]
-        longest = max(map(len, prompts))
-        pixels = torch.from_numpy(np.stack([self._pixels(item.jpeg) for item in items]))[:, None]
-        return {
-            "input_ids": torch.tensor([[0] * (longest - len(ids)) + ids for ids in prompts]),
-            "attention_mask": torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]),
-            "pixel_values": pixels,
-            "pixel_attention_mask": torch.ones(len(items), 1, self.side, self.side, dtype=torch.long),
-        }
-
-    def _pixels(self, jpeg: bytes) -> Any:
-        with Image.open(io.BytesIO(jpeg)) as image:
-            scaled = image.convert("RGB").resize((self.side, self.side), Image.Resampling.BICUBIC)
-        return (np.asarray(scaled, dtype=np.float32) / 127.5 - 1).transpose(2, 0, 1)
+def make_requests(folder: Path, workload: Workload, seed: int) -> list[Request]:
+    """Pictures nobody has seen before, as JPEG files, with questions of 8 to 39 words."""
+    rng = random.Random(f"{workload.name} {seed}")
+    # Every length equally often, in random order: a repetition must not differ from another by its mixture.
+    lengths = [workload.lengths[n % len(workload.lengths)] for n in range(workload.num_requests)]
+    rng.shuffle(lengths)
+    requests = []
+    for number, length in enumerate(lengths):
+        path = folder / f"{workload.name.replace(' ', '-')}-{seed}-{number}.jpg"
+        _draw(rng).save(path, "JPEG")
+        requests.append(Request(str(path), " ".join(rng.choices(WORDS, k=rng.randint(8, 39))), length))
+    return requests
 
 
-def make_items(count: int, seed: int) -> list[Item]:
-    """Pictures nobody has seen before, 8 to 39 words, answers of mixed lengths in random order."""
-    rng = random.Random(seed)
-    items = []
-    for _ in range(count):
-        image = Image.new("RGB", (320, 240), _colour(rng))
-        for _ in range(rng.randint(1, 4)):
-            x, y = rng.randint(0, 240), rng.randint(0, 160)
-            ImageDraw.Draw(image).ellipse(
-                (x, y, x + rng.randint(20, 80), y + rng.randint(20, 80)), _colour(rng)
-            )
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG")
-        words = " ".join(rng.choices(WORDS, k=rng.randint(8, 39)))
-        items.append(Item(buffer.getvalue(), words, rng.choice(LENGTHS)))
-    return items
+def _draw(rng: random.Random) -> Image.Image:
+    def colour() -> tuple[int, int, int]:
+        return rng.randint(0, 255), rng.randint(0, 255), rng.randint(0, 255)
+
+    image = Image.new("RGB", (320, 240), colour())
+    for _ in range(rng.randint(1, 4)):
+        x, y = rng.randint(0, 240), rng.randint(0, 160)
+        box = (x, y, x + rng.randint(20, 80), y + rng.randint(20, 80))
+        ImageDraw.Draw(image).ellipse(box, colour())
+    return image
 
 
-def _colour(rng: random.Random) -> tuple[int, int, int]:
-    return rng.randint(0, 255), rng.randint(0, 255), rng.randint(0, 255)
-
-
-def _message(item: Item, picture: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": [picture, {"type": "text", "text": item.prompt}]}]
-
-
-def run_plain_loop(workload: Workload, items: list[Item]) -> list[list[int]]:
-    """`generate` on batches of 16, each until its longest answer is done."""
-    answers = []
-    for start in range(0, len(items), BATCH):
-        group = items[start : start + BATCH]
-        inputs = workload.batch(group)
-        longest = max(item.num_tokens for item in group)
-        with torch.inference_mode():
-            output = workload.plain.generate(**inputs, max_new_tokens=longest, do_sample=False)  # type: ignore[operator]
-        new = output[:, inputs["input_ids"].shape[1] :].tolist()
-        answers += [tokens[: item.num_tokens] for tokens, item in zip(new, group, strict=True)]
-    return answers
-
-
-def run_slots(
-    workload: Workload,
-    model: PreTrainedModel,
-    items: list[Item],
-    config: EngineConfig,
-    num_slots: int = BATCH,
-) -> list[list[int]]:
-    """The engine, fed ahead by as many as it has slots."""
-    slots = TorchSlotModel(
-        model, num_slots=num_slots, max_context_tokens=512, prefill_token_budget=1024, eos_ids=frozenset()
+def start(name: str, checkpoint: Path, log: Path) -> Peer:
+    """Start a peer and wait until its model is loaded."""
+    python, module = PEERS[name]
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [str(python), "-m", f"benchmarks.peers.{module}", str(checkpoint)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log.open("w"),
+        env=environment,
+        cwd=ROOT,
+        text=True,
     )
-    engine = Engine(slots, config)
-    sequences: list[Sequence] = []
-    waiting = iter(enumerate(items))
-    while True:
-        while engine.num_waiting < num_slots and (entry := next(waiting, None)) is not None:
-            number, item = entry
-            sequences.append(Sequence(number, workload.one(item), Sampling(max_tokens=item.num_tokens)))
-            engine.submit(sequences[-1])
-        if not engine.has_work:
-            return [sequence.tokens for sequence in sequences]
-        engine.step()
+    return Peer(name, process, _read(process)["about"])
 
 
-def cpu_seconds(run: Callable[[], object]) -> float:
-    """CPU time of this process for one run."""
-    started = time.process_time()
-    run()
-    return time.process_time() - started
+def _read(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        # Engines print what they like between our lines.
+        if line.startswith("{"):
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+    raise RuntimeError("the peer has ended; its log says why")
+
+
+def stop(peer: Peer) -> None:
+    """Let a peer end."""
+    assert peer.process.stdin is not None
+    peer.process.stdin.close()
+    try:
+        peer.process.wait(30)
+    except subprocess.TimeoutExpired:
+        peer.process.kill()
+
+
+def report(peers: list[Peer], workloads: list[Workload], texts: Any) -> None:
+    """A line for each peer, one for each ratio, and how many answers say what the HF loop says."""
+    width = max(len(peer.name) for peer in peers) + 2
+    print(f"\n{'useful tokens per CPU-second':{width + 14}s}" + "".join(f"{w.name:>12s}" for w in workloads))
+    for peer in peers:
+        print(f"{peer.name:{width + 14}s}" + "".join(f"{peer.median(w):12.0f}" for w in workloads))
+    by_name = {peer.name: peer for peer in peers}
+    ours = by_name.get("sluice")
+    for peer in peers:
+        if ours is not None and peer is not ours:
+            ratios = "".join(f"{ours.median(w) / peer.median(w):11.2f}x" for w in workloads)
+            print(f"{'sluice / ' + peer.name:{width + 14}s}" + ratios)
+    reference = by_name.get("hf-loop")
+    if reference is None:
+        return
+    print("answers equal to the HF loop's")
+    for peer in peers:
+        counts = [_num_equal(peer.answers[w.name], reference.answers[w.name], texts) for w in workloads]
+        print(f"{peer.name:{width + 14}s}" + "".join(f"{count:>12s}" for count in counts))
+
+
+def _num_equal(answers: list[Any], reference: list[Any], texts: Any) -> str:
+    """Peers that give texts instead of token ids are compared by text."""
+    same = sum(
+        answer == (texts(tokens) if isinstance(answer, str) else tokens)
+        for answer, tokens in zip(answers, reference, strict=True)
+    )
+    return f"{same}/{len(reference)}"
 
 
 def main() -> None:
-    """Print one line per way and the ratio."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workload", choices=("bundled", "idefics3"), default="bundled")
-    parser.add_argument("--requests", type=int, default=128)
+    there = [name for name, (python, _) in PEERS.items() if python.exists()]
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=there)
+    parser.add_argument("--workloads", nargs="+", choices=[w.name.replace(" ", "-") for w in WORKLOADS])
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--prefill-group", type=int, default=EngineConfig().prefill_group)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    workload: Workload = Bundled() if options.workload == "bundled" else Idefics3()
-    for model in (workload.model, workload.plain):
-        model.generation_config.eos_token_id = None
-    config = EngineConfig(prefill_group=options.prefill_group)
-    items = make_items(options.requests, seed=1)
-    useful = sum(item.num_tokens for item in items)
-    ways: dict[str, Callable[[], list[list[int]]]] = {
-        "plain loop, batches of 16": lambda: run_plain_loop(workload, items),
-        "16 slots, torch's linears": lambda: run_slots(workload, workload.plain, items, config),
-        "16 slots, as we load it": lambda: run_slots(workload, workload.model, items, config),
-    }
-    answers = [run() for run in ways.values()]
-    for name, given in zip(ways, answers, strict=True):
-        same = sum(one == other for one, other in zip(given, answers[0], strict=True))
-        print(f"{name:28s} same text as the plain loop {same}/{len(items)}")
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(options.repetitions):
-        for name, run in ways.items():
-            seconds[name].append(cpu_seconds(run))
-    medians = {name: statistics.median(measured) for name, measured in seconds.items()}
-    plain = next(iter(medians.values()))
-    for name, median in medians.items():
-        print(f"{name:28s} {median:7.2f} CPU-s  {useful / median:7.0f} tokens/CPU-s  {plain / median:5.2f}x")
+    chosen = [w for w in WORKLOADS if not options.workloads or w.name.replace(" ", "-") in options.workloads]
+    with tempfile.TemporaryDirectory() as name:
+        measure(Path(name), options.peers, chosen, options.repetitions)
+
+
+def measure(folder: Path, names: list[str], workloads: list[Workload], repetitions: int) -> None:
+    """Interleave the peers over workloads and repetitions, and report."""
+    checkpoint = folder / "checkpoint"
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.peers.checkpoint", str(checkpoint)], check=True, cwd=ROOT
+    )
+    peers: list[Peer] = []
+    try:
+        for name in names:
+            log = folder / f"{name}.log"
+            try:
+                peers.append(start(name, checkpoint, log))
+                peers[-1].run(WARM_UP, make_requests(folder, WARM_UP, 0))
+                print(f"{name:20s}{peers[-1].about}", flush=True)
+            except (RuntimeError, BrokenPipeError):
+                print(f"{name:20s}left out: it does not start\n{log.read_text()[-2000:]}", flush=True)
+                peers = [peer for peer in peers if peer.name != name]
+        for repetition in range(repetitions):
+            for workload in workloads:
+                requests = make_requests(folder, workload, repetition)
+                for peer in peers:
+                    peer.run(workload, requests)
+        report(peers, workloads, _texts(checkpoint))
+    finally:
+        for peer in peers:
+            stop(peer)
+
+
+def _texts(checkpoint: Path) -> Any:
+    """Token ids to the text that a server would show."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    return lambda ids: tokenizer.decode(ids, skip_special_tokens=True)
 
 
 if __name__ == "__main__":

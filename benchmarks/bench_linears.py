@@ -1,4 +1,5 @@
-"""How long one linear layer takes on this CPU: torch's kernel, oneDNN on packed weights, HQQ rebuilt on every call.
+"""How long one linear layer takes on this CPU: torch's kernel, oneDNN on packed weights, HQQ's weights by torch's int4
+kernel or rebuilt on every call.
 
     python -m benchmarks.bench_linears [--threads 1] [--shapes 2048x2048,1024x192] [--rows 1,16,128,1024]
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from workers.model.hqq_linear import HqqLinear
 from workers.model.hqq_weight import Scheme
+from workers.model.int4 import Int4Linear
 from workers.model.packed import PackedLinear
 
 SECONDS_EACH = 0.3
@@ -28,7 +30,8 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {options.threads} thread(s)\n"
     )
-    columns = ["torch", "packed", "bf16", "bf16 packed", "hqq 8", "hqq 4", "packed GFLOP/s"]
+    columns = ["torch", "packed", "hqq 8", "hqq 4", "int4"]
+    columns += ["bf16", "bf16 packed", "bf16 hqq 4", "bf16 int4", "packed GFLOP/s"]
     print("| out x in | rows | " + " | ".join(columns) + " |")
     print("|---|---|" + "---|" * len(columns))
     with torch.inference_mode():
@@ -48,16 +51,13 @@ def _options() -> argparse.Namespace:
 
 
 def _layers(out_features: int, in_features: int) -> list[tuple[nn.Module, torch.dtype]]:
-    linear = nn.Linear(in_features, out_features, bias=False).requires_grad_(False)
-    half = nn.Linear(in_features, out_features, bias=False, dtype=torch.bfloat16).requires_grad_(False)
-    hqq = [HqqLinear(linear, Scheme(bits, 64), torch.float32).quantize_(linear.weight) for bits in (8, 4)]
-    return [
-        (linear, torch.float32),
-        (PackedLinear(linear.weight, None), torch.float32),
-        (half, torch.bfloat16),
-        (PackedLinear(half.weight, None), torch.bfloat16),
-        *((layer, torch.float32) for layer in hqq),
-    ]
+    layers: list[tuple[nn.Module, torch.dtype]] = []
+    for dtype, all_bits in ((torch.float32, (8, 4)), (torch.bfloat16, (4,))):
+        linear = nn.Linear(in_features, out_features, bias=False, dtype=dtype).requires_grad_(False)
+        hqq = [HqqLinear(linear, Scheme(bits, 64), dtype).quantize_(linear.weight) for bits in all_bits]
+        kinds = [linear, PackedLinear(linear.weight, None), *hqq, Int4Linear(hqq[-1])]
+        layers += [(kind, dtype) for kind in kinds]
+    return layers
 
 
 def _print_row(

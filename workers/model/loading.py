@@ -25,7 +25,9 @@ from service.contract.media import MediaNeeds
 from service.errors import ConfigurationError
 from service.settings import QUANT_BITS, Settings
 from workers.model.checkpoints import Checkpoint, damaged_weights, find_checkpoint
-from workers.model.packed import KernelChoice, choose_linears
+from workers.model.fuse import fuse_activations
+from workers.model.kernels import decode_attention
+from workers.model.packed import PACKED, KernelChoice, choose_linears
 from workers.model.processors import load_processor, processor_backend
 from workers.model.prompts import Prompter
 from workers.model.quantize import DEFAULT_SKIP, HqqOptions, describe, num_unquantized_experts
@@ -140,6 +142,9 @@ def load(options: LoadOptions) -> Loaded:
     model = load_model(checkpoint, config, options)
     _use_cores(model, options.num_threads)
     linears = choose_linears(model, options.linear_kernel)
+    if linears.kernel == PACKED:
+        fuse_activations(model)
+    streams = device.type == "cpu" and decode_attention.install()
     prompter = Prompter(processor, config, template=template, eos_ids=_eos_ids(model, processor), dtype=dtype)
     seconds = time.perf_counter() - started
     provenance = {
@@ -151,6 +156,7 @@ def load(options: LoadOptions) -> Loaded:
         "linear_kernel": linears.kernel,
         "quantized_kernel": linears.quantized_kernel if describe(model) else None,
         "rebuilt_layers": linears.num_rebuilt,
+        "decode_attention": "streaming" if streams else "torch",
         "processor": processor_backend(),
     }
     _log_loaded(model, linears, provenance, seconds)

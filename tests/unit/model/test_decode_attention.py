@@ -1,0 +1,122 @@
+"""The streaming kernel says what torch's attention says, and hands over what it does not take."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import AttentionInterface
+
+from workers.model.kernels import decode_attention
+from workers.model.kernels.decode_attention import attention_forward, load_kernel
+
+pytestmark = pytest.mark.skipif(load_kernel() is None, reason="needs a C compiler at install")
+
+
+@pytest.fixture(autouse=True)
+def _inference() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+def tensors(
+    rows: int, key_heads: int, group: int, dim: int, count: int, capacity: int = 96
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A query, the first `count` columns of two slot buffers, and a mask that hides some of them."""
+    generator = torch.Generator().manual_seed(rows * dim + count)
+    query = torch.randn(rows, key_heads * group, 1, dim, generator=generator)
+    keys, values = (torch.randn(rows, key_heads, capacity, dim, generator=generator) for _ in range(2))
+    mask = torch.zeros(rows, 1, 1, capacity)
+    for row in range(rows):
+        mask[row, ..., 1 + row * 7 % count :] = -torch.inf
+    return query, keys[:, :, :count], values[:, :, :count], mask[..., :count]
+
+
+def ours(*given: Tensor, scaling: float | None = None) -> Tensor:
+    kernel = load_kernel()
+    assert kernel is not None
+    return attention_forward(kernel, nn.Module(), *given, scaling=scaling)[0]
+
+
+def reference(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None = None
+) -> Tensor:
+    group = query.shape[1] // key.shape[1]
+    key, value = (kv.repeat_interleave(group, dim=1) for kv in (key, value))
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling).transpose(1, 2)
+
+
+@pytest.mark.parametrize("dim", [16, 48, 64, 80, 128, 256])
+@pytest.mark.parametrize(("rows", "key_heads", "group"), [(1, 1, 1), (3, 2, 4), (5, 4, 2)])
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 80])
+def test_it_gives_the_numbers_of_torch(rows: int, key_heads: int, group: int, dim: int, count: int) -> None:
+    given = tensors(rows, key_heads, group, dim, count)
+
+    torch.testing.assert_close(ours(*given), reference(*given))
+    torch.testing.assert_close(ours(*given, scaling=0.5), reference(*given, scaling=0.5))
+
+
+def test_large_scores_neither_overflow_nor_lose_the_winner() -> None:
+    query, key, value, mask = tensors(2, 1, 1, 64, 40)
+
+    torch.testing.assert_close(ours(query * 100, key, value, mask), reference(query * 100, key, value, mask))
+
+
+def test_a_number_that_is_none_stays_in_its_row() -> None:
+    given = tensors(3, 2, 2, 64, 20)
+    given[1][1, :, 0] = torch.nan
+
+    finite = ours(*given).isfinite().flatten(1).all(dim=1)
+
+    assert finite.tolist() == [True, False, True]
+
+
+def test_threads_divide_the_work_without_changing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = tensors(5, 3, 2, 64, 70)
+    alone = ours(*given)
+    monkeypatch.setattr(decode_attention, "_WORTH_A_THREAD", 1000)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+
+    assert torch.equal(ours(*given), alone)
+
+
+def test_a_row_says_the_same_alone_and_in_a_crowd() -> None:
+    query, key, value, mask = tensors(6, 2, 2, 64, 50)
+
+    crowd = ours(query, key, value, mask)
+
+    for row in range(6):
+        alone = slice(row, row + 1)
+        assert torch.equal(ours(query[alone], key[alone], value[alone], mask[alone]), crowd[alone])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda q, k, v, m: (q.double(), k.double(), v.double(), m.double()),
+        lambda q, k, v, m: (q.expand(-1, -1, 2, -1), k, v, m.expand(-1, -1, 2, -1)),
+        lambda q, k, v, m: (q[..., :40], k[..., :40], v[..., :40], m),
+        lambda q, k, v, m: (q, k, v, m.expand(-1, q.shape[1], -1, -1)),
+        lambda q, k, v, m: (q, k, v, m == 0),
+        lambda q, k, v, m: (q, k.transpose(2, 3).contiguous().transpose(2, 3), v, m),
+    ],
+    ids=["precision", "several tokens", "odd width", "mask by head", "mask of booleans", "layout"],
+)
+def test_what_it_does_not_take_goes_to_torch(spoil: object) -> None:
+    given = spoil(*tensors(2, 4, 1, 64, 30))  # type: ignore[operator]
+    kernel_calls = []
+
+    answer, _ = attention_forward(lambda *call: kernel_calls.append(call) or 0, nn.Module(), *given)  # type: ignore[func-returns-value]
+
+    assert kernel_calls == []
+    torch.testing.assert_close(answer, reference(*given))
+
+
+def test_installed_it_takes_the_place_of_sdpa() -> None:
+    try:
+        assert decode_attention.install()
+        assert AttentionInterface()["sdpa"] is not sdpa_attention_forward
+    finally:
+        AttentionInterface.register("sdpa", sdpa_attention_forward)
