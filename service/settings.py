@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     max_slots: int = 16
     max_context_tokens: int = 4096
     num_decoders: int = 2
+    # Processes that turn text and pixels into tensors; 0: the engine's own process does.
     num_preparers: int = 2
     # Prepared inputs that wait for the engine; bulk is prepared ahead no further.
     prepared_bytes: int = 512 << 20

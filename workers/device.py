@@ -27,6 +27,8 @@ from workers.uploads import open_upload
 
 if TYPE_CHECKING:
     from workers.model.loading import Loaded, LoadOptions
+    from workers.model.prepare_pool import PreparerPool
+    from workers.model.prompter_source import PrompterSource
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +123,12 @@ class Device:
         from workers.model import loading
         from workers.model.cache_budgets import cache_budgets
         from workers.model.choose_model import Limits, make_slot_model
+        from workers.model.prompter_source import PrompterSource
 
         settings = self._parts.settings
-        loaded = (self._load or loading.load)(loading.LoadOptions.from_settings(settings))
+        options = loading.LoadOptions.from_settings(settings)
+        pool = self._begin_preparers(PrompterSource.of(options))
+        loaded = (self._load or loading.load)(options)
         prefill_tokens = PREFILL_TOKENS[loaded.model.device.type]
         config = EngineConfig(
             max_prefill_tokens=prefill_tokens, max_bulk_tokens_beside_chat=prefill_tokens // BESIDE_CHAT
@@ -151,11 +156,13 @@ class Device:
             self._parts,
             models=(settings.model_name,),
             num_slots=model.num_slots,
-            preparer=Preparer(self._parts, media, loaded.prompter, model.max_context_tokens),
+            preparer=Preparer(self._parts, media, loaded.prompter, model.max_context_tokens, pool),
             stepper=stepper,
             recorder=recorder,
             seats=seats,
         )
+        if pool is not None:
+            pool.start()
         for room in (publisher, recorder, stepper, watchdog):
             room.start()
             self._closers.append(room.close)
@@ -165,6 +172,16 @@ class Device:
         self._desk = desk
         desk.start(self._presence.worker_id)
         log.info("ready: %s, %s", settings.model_name, loaded.description)
+
+    def _begin_preparers(self, source: "PrompterSource") -> "PreparerPool | None":
+        """Their server imports and loads while we do."""
+        from workers.model.prepare_pool import PreparerPool
+
+        if not (num_preparers := self._parts.settings.num_preparers):
+            return None
+        pool = PreparerPool(source, num_preparers)
+        self._closers.append(pool.close)
+        return pool
 
     def _lease_lost(self) -> None:
         """Others may hold our jobs now: drop them, and come back under a new name with the model still loaded."""

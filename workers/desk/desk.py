@@ -55,7 +55,9 @@ class Desk:
         self._draining = threading.Event()
         self._owner: WorkerId = ""
         self._may_own_more = False
-        self._hands = Hands(parts.settings.num_preparers, self._may_prepare_bulk)
+        # Most of the time they wait for a decoder or a preparer.
+        settings = parts.settings
+        self._hands = Hands(settings.num_decoders + settings.num_preparers, self._may_prepare_bulk)
         seats.on_room(self._hands.nudge)
         self._thread = threading.Thread(target=self._run, name="claimer", daemon=True)
 

@@ -16,6 +16,7 @@ from workers.desk.tool_calls import CallWriter
 from workers.engine.protocol import Constraint, Sequence
 from workers.media.decoded import Decoded
 from workers.model.detokenize import StopChecker
+from workers.model.prepare_pool import PreparerPool
 from workers.model.prepared import Prepared
 from workers.model.prompts import Prompter
 
@@ -25,17 +26,28 @@ CHAT_PRIORITY, BULK_PRIORITY = 0, 1
 class MediaLoader(Protocol):
     """Turns a named piece of media into pixels or samples."""
 
-    def load(self, ref: MediaRef, needs: MediaNeeds, tenant_id: str) -> Decoded:
+    def load(self, ref: MediaRef, needs: MediaNeeds, tenant_id: str, *, is_chat: bool = False) -> Decoded:
         """Blocking; raises BadMedia or MediaUnavailable."""
 
 
 class Preparer:
-    """Everything that happens to a job before the device sees it. Runs in several threads at once."""
+    """Everything that happens to a job before the device sees it. Runs in several threads at once.
 
-    def __init__(self, parts: Parts, media: MediaLoader, prompter: Prompter, max_context_tokens: int) -> None:
+    pool: processes that render prompts and run processors; without them the calling thread does.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        media: MediaLoader,
+        prompter: Prompter,
+        max_context_tokens: int,
+        pool: PreparerPool | None = None,
+    ) -> None:
         self._parts = parts
         self._media = media
         self._prompter = prompter
+        self._pool = pool
         self._max_context_tokens = max_context_tokens
 
     def prepare(self, seat: Seat) -> list[Sequence]:
@@ -48,7 +60,7 @@ class Preparer:
         check_length(request, 1, self._max_context_tokens)
         check_tokens(request, self._prompter.vocab_size)
         new_constraint = self._form_of(request)
-        prompt = self._prompt(request, seat.job.tenant_id)
+        prompt = self._prompt(request, seat.job.tenant_id, is_chat=seat.is_chat)
         check_length(request, prompt.num_tokens, self._max_context_tokens)
         drawn_by = samplings(
             request,
@@ -65,10 +77,14 @@ class Preparer:
             for answer, sampling in zip(seat.answers, drawn_by, strict=True)
         ]
 
-    def _prompt(self, request: ChatRequest, tenant_id: str) -> Prepared:
-        media = [self._media.load(ref, self._prompter.needs, tenant_id) for ref in media_refs(request)]
+    def _prompt(self, request: ChatRequest, tenant_id: str, *, is_chat: bool) -> Prepared:
+        needs = self._prompter.needs
+        media = [self._media.load(ref, needs, tenant_id, is_chat=is_chat) for ref in media_refs(request)]
         tools = template_tools(request.usable_tools) or None
-        return self._prompter.prepare(template_messages(request), media, tools=tools, scope=tenant_id)
+        messages = template_messages(request)
+        if self._pool is None:
+            return self._prompter.prepare(messages, media, tools=tools, scope=tenant_id)
+        return self._pool.prepare(messages, media, is_chat=is_chat, tools=tools, scope=tenant_id)
 
     def _form_of(self, request: ChatRequest) -> Callable[[], Constraint] | None:
         """What makes a constraint for each answer, if the request prescribes their form or their calls."""

@@ -32,9 +32,15 @@ class Children:
         self._open = False
         self.greeting = b""
 
+    def begin(self) -> None:
+        """Start the server and do not wait for it."""
+        with self._server_lock:
+            self._open = True
+            self._server = self._server or self._start_server()
+
     def start(self) -> None:
         """Start the server and all children but the last, so that the first task does not wait for them."""
-        self._open = True
+        self.begin()
         children: list[Child | None] = [self._fork() for _ in range(self._num_children)]
         self._take_all()
         self._put([None, *children])

@@ -41,9 +41,9 @@ class Child:
         self._socket = sock
         self._pidfd = pidfd
 
-    def greet(self) -> bytes:
+    def greet(self, seconds: float) -> bytes:
         """Wait until the child can work; gives what it says of itself."""
-        self._socket.settimeout(START_SECONDS)
+        self._socket.settimeout(seconds)
         return self._socket.recv(MAX_MESSAGE_BYTES)
 
     def ask(self, request: bytes, source: int, seconds: float) -> tuple[bytes, int]:
@@ -86,9 +86,16 @@ class ForkServer:
     module: run with a socket's descriptor and `argument`. environment: what it needs besides the bare surroundings.
     """
 
-    def __init__(self, module: str, argument: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        argument: str,
+        environment: Mapping[str, str] | None = None,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
+        self._start_seconds = start_seconds
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.settimeout(START_SECONDS)
+        self._control.settimeout(start_seconds)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(theirs.fileno()), argument],
@@ -122,7 +129,7 @@ class ForkServer:
         except (OSError, IndexError) as error:
             raise ChildLost from error
         try:
-            return child, child.greet()
+            return child, child.greet(self._start_seconds)
         except (OSError, ValueError) as error:
             child.kill()
             raise ChildLost from error

@@ -33,6 +33,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         quant_bits=None,
         max_slots=4,
         num_decoders=1,
+        num_preparers=0,
         heartbeat_seconds=0.3,
         poll_seconds=0.1,
         reap_seconds=0.3,

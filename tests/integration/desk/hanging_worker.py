@@ -1,7 +1,7 @@
 """An engine worker whose model hangs once. Run as a program: hanging_worker.py HOW MARKER, settings in the environment.
 
 HOW: `waiting` waits for what never comes; `holding` keeps the interpreter's lock meanwhile, as native code can.
-MARKER: a file; the first forward that finds it removes it and hangs.
+MARKER: a file; the engine's first forward that finds it removes it and hangs.
 """
 
 import ctypes
@@ -30,7 +30,8 @@ def load_what_hangs(options: LoadOptions, how: str, marker: Path) -> Loaded:
     library: Any = ctypes.PyDLL(None) if how == "holding" else ctypes.CDLL(None)
 
     def hang_once(*_: Any) -> None:
-        if marker.exists():
+        # Not the forwards that try a model while it is loaded.
+        if threading.current_thread().name == "engine" and marker.exists():
             marker.unlink()
             library.sleep(A_LONG_TIME_SECONDS)
 

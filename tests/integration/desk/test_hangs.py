@@ -36,6 +36,7 @@ def working(parts: Parts, how: str, marker: Path, log: Path) -> Iterator[subproc
         "SLUICE_DATA_DIR": str(settings.data_dir),
         "SLUICE_QUANT_BITS": "none",
         "SLUICE_MAX_SLOTS": "4",
+        "SLUICE_NUM_PREPARERS": "0",
         "SLUICE_POLL_SECONDS": "0.2",
         "SLUICE_REAP_SECONDS": "0.3",
         "SLUICE_WATCHDOG_SECONDS": str(WATCHDOG_SECONDS),
