@@ -15,14 +15,13 @@ import torch
 from workers.engine.protocol import Sampling
 from workers.model import logprobs, penalties
 from workers.model.constraints import Follower, GrammarMasks, TokenConstraint, constraint_of
-from workers.model.drawing import draw_free, draw_narrowed, narrows
+from workers.model.drawing import DrawRows, drawing_of
 from workers.model.penalties import Penalties
 
 _NONE: frozenset[int] = frozenset()
 
 # Changes gathered logits [rows, vocabulary] in place.
 Edit: TypeAlias = Callable[[torch.Tensor], None]
-DrawRows: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +42,7 @@ class Wish:
     @property
     def draw(self) -> DrawRows | None:
         """What draws its token; None is the largest logit."""
-        if self.sampling.temperature <= 0:
-            return None
-        return draw_narrowed if narrows(self.sampling) else draw_free
+        return drawing_of(self.sampling)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +107,8 @@ class Planner:
         local, here = self._places(start, [wish.offset for wish in members])
         edits: list[Edit] = []
         if any(penalties.are_wanted(wish.sampling) for wish in members):
-            edits.append(partial(self._penalties.apply, rows=here))
+            repeats = any(wish.sampling.repetition_penalty != 1 for wish in members)
+            edits.append(partial(self._penalties.apply, rows=here, repeats=repeats))
         if any(wish.sampling.logit_bias for wish in members):
             edits.append(self._bias(members, vocabulary))
         if any(wish.banned and wish.sampling.constraint is None for wish in members):
@@ -165,6 +163,6 @@ class Planner:
         return [GrammarMasks([follower for _, follower in following], places)]
 
 
-def _kind(wish: Wish) -> tuple[bool, bool, bool]:
+def _kind(wish: Wish) -> tuple[bool, str]:
     """Rows of one kind share a batch."""
-    return wish.is_edited, wish.draw is not None, wish.draw is draw_narrowed
+    return wish.is_edited, "" if wish.draw is None else wish.draw.__name__

@@ -2,22 +2,29 @@
 
 Noise is a hash of (seed, how many tokens the row has drawn, token id), turned into Gumbel noise: the token with the
 largest noisy logit is a draw from the softmax. Nothing is cut off that the request did not ask to cut off: the 256
-best candidates are used only for rows whose top_k or top_p provably ends among them; the others are sorted whole.
+best candidates are used only for rows whose top_k or top_p provably ends among them; the others are sorted further.
 
 Everywhere: logits [rows, vocabulary] in float32; reals [rows, 3], temperature, top_p, min_p; ints [rows, 4], two words
 of the seed, tokens drawn so far, top_k.
 """
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 
 from workers.engine.protocol import Sampling
 
-NUM_CANDIDATES = 256
+NUM_CANDIDATES, MORE_CANDIDATES = 256, 8192
 # Colder than this, logits would leave float32.
 _COLDEST = 1e-4
 _WORD = 0xFFFFFFFF
+_JUST_BELOW_ONE = 1 - 2.0**-24
+# Logits that a core's cache holds several times.
+_CACHED = 1 << 17
+
+DrawRows: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def reals_of(sampling: Sampling) -> tuple[float, float, float]:
@@ -30,18 +37,23 @@ def ints_of(sampling: Sampling, drawn: int) -> tuple[int, int, int, int]:
     return *_seed_words(sampling.seed), drawn, sampling.top_k
 
 
-def narrows(sampling: Sampling) -> bool:
-    """Whether a request looks at the order of tokens, not only at each by itself."""
-    return sampling.top_k > 0 or sampling.top_p < 1
+def drawing_of(sampling: Sampling) -> DrawRows | None:
+    """What draws a request's token; None is the largest logit."""
+    if sampling.temperature <= 0:
+        return None
+    if sampling.top_k > 0 or sampling.top_p < 1:
+        return draw_narrowed
+    return draw_likely if sampling.min_p > 0 else draw_whole
 
 
-def draw_free(logits: torch.Tensor, reals: torch.Tensor, ints: torch.Tensor) -> torch.Tensor:
-    """Draw from the whole vocabulary, or from what min_p leaves of it."""
-    scaled = logits / reals[:, :1]
-    weakest = scaled.max(dim=-1, keepdim=True).values + reals[:, 2:].log()
-    ids = torch.arange(logits.shape[1], device=logits.device)[None]
-    noisy = (scaled + gumbel(ints, ids)).masked_fill_(scaled < weakest, -math.inf)
-    return noisy.argmax(dim=-1)
+def draw_whole(logits: torch.Tensor, reals: torch.Tensor, ints: torch.Tensor) -> torch.Tensor:
+    """Draw from the whole vocabulary."""
+    return _by_rows(_draw_whole, logits, reals, ints)
+
+
+def draw_likely(logits: torch.Tensor, reals: torch.Tensor, ints: torch.Tensor) -> torch.Tensor:
+    """Draw from what min_p leaves of the vocabulary."""
+    return _by_rows(_draw_likely, logits, reals, ints)
 
 
 def draw_narrowed(logits: torch.Tensor, reals: torch.Tensor, ints: torch.Tensor) -> torch.Tensor:
@@ -51,10 +63,36 @@ def draw_narrowed(logits: torch.Tensor, reals: torch.Tensor, ints: torch.Tensor)
         # On a GPU a whole sort costs less than asking whether it could have been avoided.
         return _draw_sorted(scaled, logits.shape[1], reals, ints)[0]
     tokens, covered = _draw_sorted(scaled, NUM_CANDIDATES, reals, ints)
-    if not bool(covered.all()):
-        rest = ~covered
-        tokens[rest] = _draw_sorted(scaled[rest], logits.shape[1], reals[rest], ints[rest])[0]
+    for num_candidates in (min(MORE_CANDIDATES, logits.shape[1]), logits.shape[1]):
+        (rest,) = (~covered).nonzero(as_tuple=True)
+        if len(rest) == 0:
+            break
+        tokens[rest], covered[rest] = _draw_sorted(scaled[rest], num_candidates, reals[rest], ints[rest])
     return tokens
+
+
+def _by_rows(draw: DrawRows, logits: torch.Tensor, reals: torch.Tensor, ints: torch.Tensor) -> torch.Tensor:
+    """Draw from a few rows at a time: what a CPU does to them then stays in its cache."""
+    num_rows = max(1, _CACHED // logits.shape[1])
+    if logits.is_cuda or len(logits) <= num_rows:
+        return draw(logits, reals, ints)
+    parts = zip(*(torch.split(held, num_rows) for held in (logits, reals, ints)), strict=True)
+    return torch.cat([draw(*part) for part in parts])
+
+
+def _draw_whole(logits: torch.Tensor, reals: torch.Tensor, ints: torch.Tensor) -> torch.Tensor:
+    return (logits / reals[:, :1]).add_(gumbel(ints, _every_id(logits))).argmax(dim=-1)
+
+
+def _draw_likely(logits: torch.Tensor, reals: torch.Tensor, ints: torch.Tensor) -> torch.Tensor:
+    scaled = logits / reals[:, :1]
+    weakest = scaled.amax(dim=-1, keepdim=True) + reals[:, 2:].log()
+    noisy = (scaled + gumbel(ints, _every_id(logits))).masked_fill_(scaled < weakest, -math.inf)
+    return noisy.argmax(dim=-1)
+
+
+def _every_id(logits: torch.Tensor) -> torch.Tensor:
+    return torch.arange(logits.shape[1], device=logits.device)[None]
 
 
 def _draw_sorted(
@@ -80,11 +118,24 @@ def _draw_sorted(
 def gumbel(ints: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Noise of each row and token id: [rows, ids]."""
     draw = ints[:, 2:3]
-    first = _mix(ints[:, 0:1] ^ _mix((draw * 0x9E3779B1) & _WORD))
-    second = _mix(ints[:, 1:2] + draw)
-    word = _mix(_mix((ids * 0x85EBCA77 + first) & _WORD) ^ second)
-    uniform = (word.double() + 0.5) / 2.0**32
-    return -torch.log(-torch.log(uniform))
+    first = _mix(ints[:, 0:1] ^ _mix((draw * 0x9E3779B1) & _WORD)).int()
+    second = _mix(ints[:, 1:2] + draw).int()
+    # The mixing of `_mix` on 32-bit words, whose products overflow, with the second key halfway.
+    word = ids.int() * _signed(0x85EBCA77) + first
+    word ^= (word >> 16) & 0xFFFF
+    word *= _signed(0x7FEB352D)
+    word ^= second
+    word ^= (word >> 15) & 0x1FFFF
+    word *= _signed(0x846CA68B)
+    word ^= (word >> 16) & 0xFFFF
+    # Rare large noise comes from small numbers, where float32 is fine enough; one is never reached.
+    uniform = (word & 0x7FFFFFFF).float().add_(0.5).mul_(_JUST_BELOW_ONE / 2.0**31)
+    return uniform.neg_().log1p_().neg_().log_().neg_()
+
+
+def _signed(word: int) -> int:
+    """The 32-bit integer of the same bits."""
+    return word - (1 << 32) if word >= 1 << 31 else word
 
 
 def _mix(word: torch.Tensor) -> torch.Tensor:

@@ -59,17 +59,18 @@ class Penalties:
         assert self._counts is not None
         return self._counts[row]
 
-    def apply(self, logits: torch.Tensor, rows: torch.Tensor) -> None:
+    def apply(self, logits: torch.Tensor, rows: torch.Tensor, repeats: bool) -> None:
         """Lower in place what these rows hold already. logits: [rows, vocabulary], rows: [rows].
 
+        repeats: whether any of them has a repetition_penalty.
         First CTRL's repetition (divide what is above zero, multiply what is below), then OpenAI's two.
         """
         assert self._counts is not None
         counts, factors = self._counts[rows], self._factors[rows]
         presence, frequency, repetition = (factors[:, column, None] for column in range(3))
-        repeated = torch.where(logits > 0, logits / repetition, logits * repetition)
-        held = counts.amax(dim=1) > 0
-        torch.where(held, repeated, logits, out=logits)
+        if repeats:
+            repeated = torch.where(logits > 0, logits / repetition, logits * repetition)
+            torch.where(counts.amax(dim=1) > 0, repeated, logits, out=logits)
         answered = counts[:, _ANSWER]
         logits -= answered * frequency + (answered > 0) * presence
 

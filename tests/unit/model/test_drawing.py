@@ -9,6 +9,7 @@ from reference_sampler import probabilities
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from workers.engine.protocol import Sampling
+from workers.model.drawing import gumbel, ints_of
 from workers.model.sampler import RowSampler, RowState
 
 PROMPT, ANSWER, EOS = (1, 4, 4, 9), (5, 5, 7), frozenset({2})
@@ -207,3 +208,19 @@ def test_rows_that_ask_for_nothing_are_gathered_by_no_batch() -> None:
     plan = rows._plans[0, 4]
 
     assert (plan.batches, plan.asked, plan.penalised, plan.masks) == ((), None, None, ())
+
+
+def test_noise_is_gumbels_and_of_one_draw_tells_nothing_of_another() -> None:
+    count = 200_000
+    keys = [ints_of(Sampling(seed=seed), drawn) for seed in (0, 1, 2**40) for drawn in (0, 1, 2)]
+    noise = gumbel(torch.tensor(keys), torch.arange(count)[None]).double()
+
+    assert bool(noise.isfinite().all())
+    assert torch.allclose(noise.mean(dim=1), torch.tensor(0.5772).double(), atol=4 * 1.2825 / count**0.5)
+    assert torch.allclose(noise.var(dim=1), torch.tensor(torch.pi**2 / 6).double(), atol=0.03)
+    # The share of noise beyond 10 is 4.5e-5: nine of these numbers.
+    assert 0 < int((noise > 10).sum()) < 9 * 9 * 3
+    related = torch.corrcoef(noise) - torch.eye(len(keys))
+    assert float(related.abs().max()) < 5 / count**0.5
+    shifted = torch.corrcoef(torch.stack([noise[0, :-1], noise[0, 1:]]))[0, 1]
+    assert abs(float(shifted)) < 5 / count**0.5
