@@ -4,29 +4,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from queue import Empty, SimpleQueue
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from transformers import PretrainedConfig
-from transformers.video_utils import VideoMetadata
 
 from service.contract.media import MediaKind, MediaNeeds
 from service.errors import BadMedia, BadRequest
-from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
+from workers.media.decoded import Decoded, DecodedImage, DecodedVideo
 from workers.model.chat_format import ChatFormat, Message
 from workers.model.content import Content, content_of, media_digest
 from workers.model.detokenize import Detokenizer, special_ids
 from workers.model.grammar import Grammars
+from workers.model.media_parts import (
+    KIND_OF,
+    named_arrays,
+    seconds_per_grid,
+    shown_long_enough,
+    video_options,
+    with_media,
+)
 from workers.model.prepared import Prepared, PromptCounts
 from workers.model.processors import Processor, media_needs, mixes_up_images_and_videos, placeholder_ids
 from workers.model.templates import ChatTemplate
 from workers.model.token_bytes import TokenBytes
 from workers.model.tools import ToolFormat
-
-_KIND_OF = {DecodedImage: MediaKind.IMAGE, DecodedVideo: MediaKind.VIDEO, DecodedAudio: MediaKind.AUDIO}
-_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
 class Prompter:
@@ -75,14 +76,15 @@ class Prompter:
         is computed for one scope is used for another.
         Errors: BadRequest or BadMedia, with the part's place in the conversation.
         """
-        conversation = _with_media(messages, media, self.needs)
+        media = shown_long_enough(media, self._original)
+        conversation = with_media(messages, media, self.needs)
         if self._mixes_up and {DecodedImage, DecodedVideo} <= {type(medium) for medium in media}:
             raise BadRequest(
                 "This model takes pictures or videos, but not both in one conversation.",
                 param="messages",
                 code="unsupported_modality",
             )
-        options = {"add_generation_prompt": add_generation_prompt, "processor_kwargs": _video_options(media)}
+        options = {"add_generation_prompt": add_generation_prompt, "processor_kwargs": video_options(media)}
         with self._borrowed_processor() as processor:
             try:
                 features = self._format.apply(processor, conversation, options, tools)
@@ -90,7 +92,7 @@ class Prompter:
                 raise BadMedia(
                     "The model's processor cannot take this combination of text and media.", param="messages"
                 ) from error
-        features.update(_seconds_per_grid(processor, features, media))
+        features.update(seconds_per_grid(processor, features, media))
         inputs = {
             name: self._cast(value) for name, value in features.items() if isinstance(value, torch.Tensor)
         }
@@ -131,7 +133,7 @@ class Prompter:
         return content_of(
             inputs["input_ids"][0].numpy(),
             placeholders=frozenset().union(*self._placeholders.values()),
-            media=media_digest(array for medium in media for array in _named_arrays(medium)),
+            media=media_digest(array for medium in media for array in named_arrays(medium)),
             scope=scope,
         )
 
@@ -139,7 +141,7 @@ class Prompter:
         """Tokens by modality; a family that shows a video as many images has them counted as video."""
         ids = input_ids[0].tolist()
         counts = {kind: sum(token in tokens for token in ids) for kind, tokens in self._placeholders.items()}
-        kinds = {_KIND_OF[type(medium)] for medium in media}
+        kinds = {KIND_OF[type(medium)] for medium in media}
         if MediaKind.VIDEO in kinds and MediaKind.IMAGE not in kinds and not counts[MediaKind.VIDEO]:
             counts[MediaKind.VIDEO], counts[MediaKind.IMAGE] = counts[MediaKind.IMAGE], 0
         return PromptCounts(
@@ -154,101 +156,3 @@ def _vocab_size(config: PretrainedConfig, processor: Processor) -> int:
     """How many tokens the model can draw; its table may be longer than the tokenizer's."""
     text = config.get_text_config(decoder=True)
     return int(getattr(text, "vocab_size", None) or len(processor.tokenizer))
-
-
-def _with_media(messages: Sequence[Message], media: Sequence[Decoded], needs: MediaNeeds) -> list[Message]:
-    """The messages with an array in every medium's part, where the processors look for it."""
-    remaining = iter(media)
-    conversation = [
-        _message_with_media(message, remaining, needs, f"messages[{number}]")
-        for number, message in enumerate(messages)
-    ]
-    if not conversation:
-        raise BadRequest("The conversation is empty.", param="messages")
-    if next(remaining, None) is not None:
-        raise BadRequest("More media were given than the messages have parts for.", param="messages")
-    return conversation
-
-
-def _message_with_media(message: Message, media: Iterator[Decoded], needs: MediaNeeds, where: str) -> Message:
-    if message.get("role") not in _ROLES:
-        raise BadRequest(f"A role must be one of {', '.join(sorted(_ROLES))}.", param=f"{where}.role")
-    content = message.get("content")
-    if not isinstance(content, list):
-        return message
-    parts = [
-        part if part.get("type") == "text" else _media_part(part, media, needs, f"{where}.content[{number}]")
-        for number, part in enumerate(content)
-    ]
-    return {**message, "content": parts}
-
-
-def _media_part(part: Mapping[str, Any], media: Iterator[Decoded], needs: MediaNeeds, where: str) -> Message:
-    medium = next(media, None)
-    if medium is None or _KIND_OF[type(medium)] != part.get("type"):
-        raise BadRequest(f"The part of type '{part.get('type')}' has no medium of that type.", param=where)
-    kind = _KIND_OF[type(medium)]
-    if kind not in needs.takes:
-        takes = " and ".join(sorted(needs.takes)) or "only text"
-        raise BadRequest(
-            f"This model cannot take {kind}: it takes {takes}.", param=where, code="unsupported_modality"
-        )
-    return {"type": kind.value, kind.value: _array(medium, needs, where)}
-
-
-def _array(medium: Decoded, needs: MediaNeeds, where: str) -> Any:
-    match medium:
-        case DecodedImage():
-            # As arrays they would leave it to the processors to guess which axis is colour, and not all take them.
-            return Image.fromarray(medium.pixels)
-        case DecodedVideo():
-            return _writable(medium.frames)
-        case DecodedAudio():
-            if medium.rate != needs.audio_rate:
-                raise BadMedia(f"The sound must come at {needs.audio_rate} Hz.", param=where)
-            return _writable(medium.samples)
-
-
-def _named_arrays(medium: Decoded) -> Iterator[tuple[str, np.ndarray]]:
-    """All that a processor gets to see of one medium."""
-    match medium:
-        case DecodedImage():
-            yield "image", medium.pixels
-        case DecodedVideo():
-            yield "video", medium.frames
-            yield "times", np.array([medium.fps, medium.total_frames, medium.seconds, *medium.frame_indices])
-        case DecodedAudio():
-            yield "audio", medium.samples
-            yield "rate", np.array([medium.rate])
-
-
-def _writable(array: np.ndarray) -> np.ndarray:
-    """Decoded media may lie in memory that is shared read-only, which torch warns about and must not write to."""
-    return np.require(array, requirements="W")
-
-
-def _video_options(media: Sequence[Decoded]) -> dict[str, Any]:
-    """The decoders have chosen the frames already; the processor learns which they were."""
-    videos = [
-        VideoMetadata(
-            total_num_frames=video.total_frames,
-            fps=video.fps,
-            duration=video.seconds,
-            frames_indices=list(video.frame_indices),
-        )
-        for video in media
-        if isinstance(video, DecodedVideo)
-    ]
-    return {"do_sample_frames": False, "video_metadata": videos} if videos else {}
-
-
-def _seconds_per_grid(
-    processor: Processor, features: Mapping[str, Any], media: Sequence[Decoded]
-) -> dict[str, torch.Tensor]:
-    """What each step of a video's grid takes: omni processors believe in a constant, whatever the frames' times."""
-    if "video_second_per_grid" not in features:
-        return {}
-    frames_per_step = processor.video_processor.temporal_patch_size
-    videos = [medium for medium in media if isinstance(medium, DecodedVideo)]
-    seconds_per_frame = [video.total_frames / video.fps / len(video.frame_indices) for video in videos]
-    return {"video_second_per_grid": frames_per_step * torch.tensor(seconds_per_frame)}

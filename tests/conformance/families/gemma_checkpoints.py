@@ -192,7 +192,7 @@ def save_gemma4(folder: Path) -> None:
         "num_key_value_heads": 4,
         "head_dim": 8,
         "pooling_kernel_size": 2,
-        "position_embedding_size": 64,
+        "position_embedding_size": 512,
     }
     audio = {
         "hidden_size": 32,
