@@ -18,8 +18,8 @@ MEMORY_BYTES = 1 << 30
 STACK_BYTES = 1 << 20
 WALKED_TOKENS = 24
 EXHAUSTED = 3
-# One gap of white space can be a line break and the indentation after it, but a model cannot be lost in it.
-JSON_OPTIONS = {"whitespace_pattern": r"[ \n]{1,32}"}
+# One space after a comma or a colon, or none: in free white space small models get lost until their tokens are gone.
+JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ",[ ]?", "key_separator": ":[ ]?"}
 
 
 def limits() -> LLParserLimits:

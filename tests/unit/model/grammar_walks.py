@@ -4,6 +4,7 @@ import random
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from family_processors import byte_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers
@@ -68,8 +69,8 @@ def grammars(kind: str) -> Grammars:
 
 def allowed_tokens(constraint: GrammarConstraint) -> list[int]:
     """The tokens that may come next."""
-    words = constraint.allowed().tolist()
-    return [32 * i + bit for i, word in enumerate(words) for bit in range(32) if word >> bit & 1]
+    words = constraint.allowed().numpy().view(np.uint8)
+    return [int(token) for token in np.flatnonzero(np.unpackbits(words, bitorder="little"))]
 
 
 def follow(kind: str, constraint: GrammarConstraint, seed: int) -> str | None:
@@ -110,4 +111,13 @@ def bits(words: torch.Tensor) -> int:
 
 
 def _closing(chosen: TokenizersBackend, allowed: list[int]) -> list[int]:
-    return [token for token in allowed if chosen.decode([token]).strip()[:1] in set('"}])<')]
+    closers = _closers(chosen)
+    return [token for token in allowed if token in closers]
+
+
+@cache
+def _closers(chosen: TokenizersBackend) -> frozenset[int]:
+    """Tokens that begin by closing something."""
+    return frozenset(
+        token for token in range(len(chosen)) if chosen.decode([token]).strip()[:1] in set('"}])<')
+    )
