@@ -9,7 +9,7 @@ import workers.model  # noqa: F401
 import pytest
 import torch
 from crowds import Crowd, crowd_of, family_of
-from tiny_families import FAMILIES
+from tiny_families import FAMILIES, VARIANTS
 from tiny_families.family import Family
 
 
@@ -27,7 +27,7 @@ def family(request: pytest.FixtureRequest) -> Family:
     return family_of(request.param)
 
 
-@pytest.fixture(params=list(FAMILIES), scope="session")
+@pytest.fixture(params=[*FAMILIES, *VARIANTS], scope="session")
 def crowd(request: pytest.FixtureRequest) -> Crowd:
     """Each family's requests and answers in turn."""
     return crowd_of(request.param)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import torch
 from answers import decided_answer
-from tiny_families import FAMILIES
+from tiny_families import FAMILIES, VARIANTS
 from tiny_families.family import Family
 
 from workers.model.prepared import Prepared
@@ -39,7 +39,7 @@ class Crowd:
 @cache
 def family_of(name: str) -> Family:
     """A family by its name, built once."""
-    return FAMILIES[name]()
+    return (FAMILIES | VARIANTS)[name]()
 
 
 @cache

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from tiny_families.family import Family
-from tiny_families.gemma import gemma3, gemma3n, gemma4
+from tiny_families.gemma import gemma3, gemma3n, gemma4, gemma4_experts
 from tiny_families.idefics import idefics2, idefics3, smolvlm
 from tiny_families.llama import llama4, mllama
 from tiny_families.llava import llava, llava_next, mistral3, pixtral
@@ -38,3 +38,5 @@ _BUILDERS: tuple[Callable[[], Family], ...] = (
     qwen3_omni_moe,
 )
 FAMILIES: dict[str, Callable[[], Family]] = {builder.__name__: builder for builder in _BUILDERS}
+# Other shapes of the same families.
+VARIANTS: dict[str, Callable[[], Family]] = {"gemma4_experts": gemma4_experts}

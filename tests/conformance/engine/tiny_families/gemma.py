@@ -1,5 +1,7 @@
 """Gemma: rings beside full attention, keys and values shared between layers, per-layer embeddings."""
 
+from typing import Any
+
 import torch
 from torch import Generator, Tensor
 from transformers import Gemma3Config, Gemma3nConfig, Gemma4Config
@@ -108,10 +110,17 @@ def gemma3n() -> Family:
     return Family(build(config), kinds)
 
 
-def gemma4() -> Family:
+def gemma4_experts() -> Family:
+    """As the larger ones are: experts, keys that are values too, and pictures that are seen both ways."""
+    experts = {"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32}
+    one_head = {"attention_k_eq_v": True, "num_global_key_value_heads": 1, "num_kv_shared_layers": 0}
+    return gemma4(**experts, **one_head, use_bidirectional_attention="vision")
+
+
+def gemma4(**options: Any) -> Family:
     text = TEXT | LAYERS
     text |= {"vocab_size_per_layer_input": 256, "hidden_size_per_layer_input": 8}
-    text |= {"global_head_dim": 32, "num_kv_shared_layers": 2}
+    text |= {"global_head_dim": 32, "num_kv_shared_layers": 2, **options}
     vision = {
         **{name: size for name, size in VISION.items() if name != "image_size"},
         "num_key_value_heads": 4,

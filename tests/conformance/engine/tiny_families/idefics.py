@@ -42,11 +42,15 @@ def smolvlm() -> Family:
 
 
 def _images(num_images: int) -> Maker:
+    """The first picture fills its frame, further ones half of it."""
+
     def request(generator: Generator, count: int) -> Inputs:
+        mask = torch.ones(1, num_images, 28, 28, dtype=torch.long)
+        mask[:, 1:, :, 14:] = 0
         return {
             "input_ids": around(generator, count, *[[IMAGE] * 4] * num_images),
             "pixel_values": noise(generator, 1, num_images, 3, 28, 28),
-            "pixel_attention_mask": torch.ones(1, num_images, 28, 28, dtype=torch.long),
+            "pixel_attention_mask": mask,
         }
 
     return request

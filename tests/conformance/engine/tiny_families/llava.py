@@ -31,7 +31,7 @@ def llava() -> Family:
 
 
 def llava_next() -> Family:
-    """A whole view of 16 tokens, then 2 tiles of 4 x 4 tokens, and a token at the end of each row of tokens."""
+    """A whole view of 16 tokens, then tiles of 4 x 4 tokens, and a token at the end of each row of tokens."""
     config = LlavaNextConfig(
         text_config={"model_type": "llama", **TEXT},
         vision_config=CLIP,
@@ -39,12 +39,13 @@ def llava_next() -> Family:
         image_grid_pinpoints=[[28, 56], [56, 28], [56, 56]],
         image_seq_length=16,
     )
-    num_tokens = {(28, 56): 16 + 4 * 9, (56, 28): 16 + 8 * 5}
+    num_tokens = {(28, 56): 16 + 4 * 9, (56, 28): 16 + 8 * 5, (56, 56): 16 + 8 * 9}
 
     def pictures(generator: Generator, count: int, sizes: Sequence[tuple[int, int]]) -> Inputs:
+        num_views = 1 + max(height * width // (28 * 28) for height, width in sizes)
         return {
             "input_ids": around(generator, count, *[[IMAGE] * num_tokens[size] for size in sizes]),
-            "pixel_values": noise(generator, len(sizes), 3, 3, 28, 28),
+            "pixel_values": noise(generator, len(sizes), num_views, 3, 28, 28),
             "image_sizes": torch.tensor(sizes),
         }
 
@@ -52,7 +53,7 @@ def llava_next() -> Family:
         return pictures(generator, count, [(28, 56) if count % 2 else (56, 28)])
 
     def images(generator: Generator, count: int) -> Inputs:
-        return pictures(generator, count, [(28, 56), (56, 28)])
+        return pictures(generator, count, [(28, 56), (56, 56)])
 
     return Family(build(config), kinds_of(image=image, images=images))
 
