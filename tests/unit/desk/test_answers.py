@@ -82,6 +82,23 @@ def test_a_job_ends_when_all_its_answers_have_and_counts_its_prompt_once(
     assert (outcome.usage.prompt_tokens, outcome.usage.completion_tokens) == (7, len(red) + len(blue))
 
 
+def test_a_reply_says_how_much_of_its_prompt_had_been_computed_before(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """Of the first answer's prompt: the others begin where it has left off."""
+    room = Room(tokenizer, 2)
+    first, second = room.sequence(0), room.sequence(1)
+    first.num_cached_tokens, second.num_cached_tokens = 4, 6
+
+    room.absorb(Progress(first, (5,)), Progress(second, (5,)))
+    room.absorb(Finished(first, "stop"), Finished(second, "stop"))
+
+    (outcome,) = room.outcomes
+    assert isinstance(outcome, Succeeded)
+    assert outcome.usage.cached_tokens == 4
+    assert outcome.body["usage"]["prompt_tokens_details"]["cached_tokens"] == 4
+
+
 @pytest.mark.parametrize("ending", ["broken", "cancelled"])
 def test_an_answer_that_breaks_or_is_cancelled_ends_the_job_and_its_other_answers(
     tokenizer: PreTrainedTokenizerBase, ending: str
