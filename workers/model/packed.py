@@ -3,6 +3,7 @@
 In float32 a layer uses one kernel, chosen here once: an answer must not depend on how many rows a step happens to have.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from workers.model.hqq_experts import HqqExperts
 from workers.model.hqq_linear import HqqLinear
 from workers.model.int4 import Int4Linear
 from workers.model.timing import fastest
+
+log = logging.getLogger(__name__)
 
 AUTO, TORCH, PACKED, INT4, DEQUANTIZE = LINEAR_KERNELS
 
@@ -111,6 +114,10 @@ def choose_linears(model: nn.Module, kernel: str = AUTO) -> KernelChoice:
         )
     layers = {name: module for name, module in model.named_modules() if _is_linear(module)}
     if kernel == INT4:
+        if any(_is_slow_in_int4(layer) for layer in layers.values()):
+            log.warning(
+                "The int4 kernel is some 30 times slower in float32 on a CPU than any other: use bfloat16"
+            )
         return _use_int4(model, layers, KernelChoice(TORCH), max_rows=None)
     on_cpu = all(_device(layer).type == "cpu" for layer in layers.values())
     if kernel == PACKED and not (on_cpu and _can_pack(layers.values())):
@@ -180,12 +187,17 @@ def _use_int4(
 def _int4_rows(layers: Iterable[Layer]) -> int:
     """Up to how many rows int4 wins over rebuilding the weight on every call.
 
-    Never in float32: its kernel there multiplies number by number, thirty times slower than a rebuilt weight.
+    Never in float32, where one kernel serves any number of rows.
     """
     sizes = {(layer.out_features, layer.in_features): layer for layer in layers if int4.fits(layer)}
     largest = sizes[max(sizes)]
     assert isinstance(largest, HqqLinear)
-    return 0 if largest.dtype == torch.float32 else int4.winning_rows(Int4Linear(largest))
+    return 0 if _is_slow_in_int4(largest) else int4.winning_rows(Int4Linear(largest))
+
+
+def _is_slow_in_int4(layer: Layer) -> bool:
+    """Whether the kernel multiplies number by number: thirty times slower than rebuilding the weight on every call."""
+    return int4.fits(layer) and _dtype(layer) == torch.float32 and _device(layer).type == "cpu"
 
 
 def _copied_bytes(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, int]:

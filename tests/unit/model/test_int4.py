@@ -106,3 +106,13 @@ def test_a_single_row_is_faster_by_int4_than_by_rebuilding_a_large_weight() -> N
     large = Int4Linear(layer(1024, 1024))
 
     assert winning_rows(large, (1, 4)) >= 1
+
+
+def test_whoever_pins_the_kernel_in_float32_is_told_what_it_costs(caplog: pytest.LogCaptureFixture) -> None:
+    choose_linears(nn.Sequential(layer()), "int4")
+    assert caplog.text == ""
+
+    choice = choose_linears(nn.Sequential(layer(dtype=torch.float32)), "int4")
+
+    assert (choice.num_int4, choice.quantized_kernel) == (1, "int4")
+    assert "use bfloat16" in caplog.text
