@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import ConfigurationError
+from service.served_models import FurtherModel
 
 BUNDLED_MODEL = Path(__file__).resolve().parent.parent / "models" / "tiny-gemma4"
 GIB = 1 << 30
@@ -26,6 +27,13 @@ CHOICES: dict[str, tuple[int | str, ...]] = {
     "quant_group_size": QUANT_GROUP_SIZES,
     "quant_organization": QUANT_ORGANIZATIONS,
     "linear_kernel": LINEAR_KERNELS,
+}
+
+
+_JSON_HINTS = {
+    "quant_rules": """Write patterns of layer names, such as {"mlp": 4, "lm_head": null}.""",
+    "quant_skip": """Write patterns of layer names, such as ["vision"].""",
+    "more_models": """Write a list of models, such as [{"model": "org/name", "quant_bits": 4}].""",
 }
 
 
@@ -63,6 +71,8 @@ class Settings(BaseSettings):
     quant_cache: Path | None = Path("quantized")
     quant_cache_bytes: int = 50 * GIB
     linear_kernel: str = "auto"
+    # Models besides that one, as JSON: [{"model": …, "served_name": …, "quant_bits": …, "chat_template": …}].
+    more_models: tuple[FurtherModel, ...] = ()
     device: str = "auto"
     dtype: str = "auto"
     chat_template: Path | None = None
@@ -121,6 +131,43 @@ class Settings(BaseSettings):
         return self.served_name or Path(self.model).name
 
     @cached_property
+    def each_model(self) -> "tuple[Settings, ...]":
+        """These settings for each served model, the default one first, with no further models."""
+        return tuple(self._for_model(further) for further in (None, *self.more_models))
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names of all served models, the default one first."""
+        return tuple(settings.model_name for settings in self.each_model)
+
+    def _for_model(self, further: FurtherModel | None) -> "Settings":
+        if further is None:
+            return self.model_copy(update={"more_models": ()})
+        named = {name: getattr(further, name) for name in further.model_fields_set}
+        own = self.model_copy(update={"more_models": (), "served_name": None, "chat_template": None, **named})
+        own.__dict__.pop("model_name", None)
+        return own
+
+    @field_validator("more_models")
+    @classmethod
+    def _names_differ(
+        cls, models: tuple[FurtherModel, ...], info: ValidationInfo
+    ) -> tuple[FurtherModel, ...]:
+        first = info.data.get("served_name") or Path(info.data.get("model", "")).name
+        names = [first, *(further.served_name or Path(further.model).name for further in models)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigurationError(
+                f"Two models would be called {twice[0]!r}.", hint="Give one of them a served_name."
+            )
+        for further in models:
+            if further.quant_bits is not None and further.quant_bits not in QUANT_BITS:
+                raise ConfigurationError(
+                    f"HQQ cannot store {further.quant_bits} bits.",
+                    hint=f"Use one of {', '.join(map(str, QUANT_BITS))}, or null.",
+                )
+        return models
+
+    @cached_property
     def quant_cache_dir(self) -> Path | None:
         """The folder of quantized checkpoints, or None where they are not kept."""
         return self.data_dir.resolve() / self.quant_cache if self.quant_cache else None
@@ -135,7 +182,7 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("quant_rules", "quant_skip", mode="before")
+    @field_validator("quant_rules", "quant_skip", "more_models", mode="before")
     @classmethod
     def _from_json(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None and info.field_name == "quant_rules":
@@ -147,7 +194,7 @@ class Settings(BaseSettings):
         except ValueError as error:
             raise ConfigurationError(
                 f"{_name(info)} is not JSON: {value}",
-                hint="""Write patterns of layer names, such as {"mlp": 4, "lm_head": null} for rules.""",
+                hint=_JSON_HINTS[str(info.field_name)],
             ) from error
 
     @field_validator("quant_rules", "quant_skip")

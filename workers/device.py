@@ -1,9 +1,8 @@
-"""One engine worker: a pinned device, the model that is loaded on it once, and the desk in front of them."""
+"""One engine worker: a pinned device, the models that are loaded on it once, and the desk in front of them."""
 
 import logging
 import os
 import threading
-from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,29 +16,20 @@ from workers.desk.publisher import Publisher
 from workers.desk.recorder import Recorder
 from workers.desk.seats import Seats
 from workers.desk.stepper import Stepper
-from workers.desk.watchdog import Pulse, Watchdog
-from workers.engine.config import EngineConfig
-from workers.engine.engine import Engine
+from workers.desk.watchdog import Watchdog
 from workers.media.limits import MediaLimits
 from workers.media.media import Media
+from workers.opening import Opened, open_model
 from workers.presence import Presence
 from workers.uploads import open_upload
 
 if TYPE_CHECKING:
     from workers.model.loading import Loaded, LoadOptions
-    from workers.model.prepare_pool import PreparerPool
-    from workers.model.prompter_source import PrompterSource
 
 log = logging.getLogger(__name__)
 
 # sysexits.h: EX_CONFIG, where starting again cannot help; EX_SOFTWARE, where a fresh process can go on.
 EXIT_CONFIGURATION, EXIT_CRASHED = 78, 70
-
-# Prompt tokens in one forward. On a CPU a forward of this size is as cheap per token as a larger one, and a chat that
-# arrives meanwhile waits for less.
-PREFILL_TOKENS = defaultdict(lambda: 4096, cpu=1024)
-# While chats come, bulk may take this part of it.
-BESIDE_CHAT = 4
 
 
 class Device:
@@ -53,6 +43,8 @@ class Device:
         self._load = load
         self._presence = Presence(parts, WorkerRole.ENGINE)
         self._desk: Desk | None = None
+        # The revisions of the models that can answer, by name.
+        self._ready: dict[str, str] = {}
         self._closers: list[Callable[[], None]] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._open, name="device", daemon=True)
@@ -81,10 +73,9 @@ class Device:
             media = self._open_media()
             self._presence.enter()
             self._open_keeper()
-            self._open_desk(media)
+            self._open_desk(self._open_models(media))
         except ConfigurationError as error:
-            sentence = f"{error.message} {error.hint or ''}".rstrip()
-            self._presence.set_model_state("failed")
+            sentence = _sentence(error)
             self._presence.leave(sentence)
             self._exit(sentence, EXIT_CONFIGURATION)
         except Exception:
@@ -105,90 +96,75 @@ class Device:
         return media
 
     def _open_keeper(self) -> None:
-        settings = self._parts.settings
+        wakes = {Wake(name) for name in self._parts.settings.model_names}
         calls = KeeperCalls(
             lease_lost=self._lease_lost,
             cancel=lambda job_ids: self._desk.cancel(job_ids) if self._desk else None,
             listeners=lambda: self._desk.drop_unheard() if self._desk else None,
-            unrung=lambda tickets: self.ring() if Wake(settings.model_name) in tickets else None,
+            unrung=lambda tickets: self.ring() if wakes & set(tickets) else None,
         )
         keeper = Keeper(self._parts, self._presence, calls)
         keeper.start()
         self._closers.append(keeper.close)
 
-    def _open_desk(self, media: Media) -> None:
-        """Load the model, put the rooms together around it, and open for work."""
-        # Imported here: torch takes seconds, and the process should be seen and stoppable before.
-        from workers.desk.prepare import Preparer
-        from workers.model import loading
-        from workers.model.cache_budgets import cache_budgets
-        from workers.model.choose_model import Limits, make_slot_model
-        from workers.model.prompter_source import PrompterSource
+    def _open_models(self, media: Media) -> list[Opened]:
+        """Open every model that can be; one that cannot fails alone. ConfigurationError if none can."""
+        opened: list[Opened] = []
+        refusals: list[ConfigurationError] = []
+        every = self._parts.settings.each_model
+        for settings in every:
+            try:
+                model = open_model(self._parts, settings, media, len(every), self._load)
+            except ConfigurationError as error:
+                log.error("%s cannot be served: %s", settings.model_name, _sentence(error))
+                self._presence.set_model_state(settings.model_name, "failed")
+                refusals.append(error)
+                continue
+            opened.append(model)
+            self._closers.append(model.close)
+        if not opened:
+            raise refusals[0]
+        return opened
 
+    def _open_desk(self, opened: list[Opened]) -> None:
+        """Put the rooms together around the models, and open for work."""
         settings = self._parts.settings
-        options = loading.LoadOptions.from_settings(settings)
-        pool = self._begin_preparers(PrompterSource.of(options))
-        loaded = (self._load or loading.load)(options)
-        prefill_tokens = PREFILL_TOKENS[loaded.model.device.type]
-        config = EngineConfig(
-            max_prefill_tokens=prefill_tokens, max_bulk_tokens_beside_chat=prefill_tokens // BESIDE_CHAT
-        )
-        caches = cache_budgets(loaded.model.device, settings.prefix_cache_bytes, settings.encoder_cache_bytes)
-        limits = Limits(settings.max_slots, settings.max_context_tokens, **caches)
-        serving = make_slot_model(loaded, limits, config)
-        model = serving.model
+        served = [model.served for model in opened]
         publisher = Publisher(self._parts.streams)
         seats = Seats()
         recorder = Recorder(self._parts, publisher, seats)
-        engine = Engine(model, serving.config)
-        pulse = Pulse(engine, settings.model_name, loaded.slowest_seconds_per_token)
         stepper = Stepper(
-            engine,
+            served,
             publisher,
-            provenance=loaded.provenance,
             on_outcome=lambda seat, outcome: desk.settle(seat, outcome),
             on_crash=self._crashed,
             note_token=seats.note_token,
-            pulse=pulse,
         )
-        watchdog = Watchdog([pulse], settings.watchdog_seconds, self._crashed)
-        desk = Desk(
-            self._parts,
-            models=(settings.model_name,),
-            num_slots=model.num_slots,
-            preparer=Preparer(self._parts, media, loaded.prompter, model.max_context_tokens, pool),
-            stepper=stepper,
-            recorder=recorder,
-            seats=seats,
-        )
-        if pool is not None:
-            pool.start()
+        watchdog = Watchdog([each.pulse for each in served], settings.watchdog_seconds, self._crashed)
+        desk = Desk(self._parts, served=served, stepper=stepper, recorder=recorder, seats=seats)
         for room in (publisher, recorder, stepper, watchdog):
             room.start()
             self._closers.append(room.close)
         if self._stopping.is_set():
             return
-        self._presence.set_model_state("ready", loaded.revision)
+        self._ready = {model.served.name: model.revision for model in opened}
+        self._say_ready()
         self._desk = desk
         desk.start(self._presence.worker_id)
-        log.info("ready: %s, %s", settings.model_name, loaded.description)
+        for model in opened:
+            log.info("ready: %s, %s", model.served.name, model.description)
 
-    def _begin_preparers(self, source: "PrompterSource") -> "PreparerPool | None":
-        """Their server imports and loads while we do."""
-        from workers.model.prepare_pool import PreparerPool
-
-        if not (num_preparers := self._parts.settings.num_preparers):
-            return None
-        pool = PreparerPool(source, num_preparers)
-        self._closers.append(pool.close)
-        return pool
+    def _say_ready(self) -> None:
+        for name in self._parts.settings.model_names:
+            state = "ready" if name in self._ready else "failed"
+            self._presence.set_model_state(name, state, self._ready.get(name))
 
     def _lease_lost(self) -> None:
         """Others may hold our jobs now: drop them, and come back under a new name with the model still loaded."""
         log.warning("the lease was lost; going on as a new worker")
         self._presence.enter()
         if self._desk is not None:
-            self._presence.set_model_state("ready")
+            self._say_ready()
             self._desk.change_owner(self._presence.worker_id)
 
     def _crashed(self, sentence: str) -> None:
@@ -201,3 +177,7 @@ class Device:
         log.critical("%s", sentence)
         logging.shutdown()
         os._exit(code)
+
+
+def _sentence(error: ConfigurationError) -> str:
+    return f"{error.message} {error.hint or ''}".rstrip()

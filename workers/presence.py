@@ -22,7 +22,6 @@ class Presence:
         self._role = role
         self._lock = threading.Lock()
         self._worker_id: WorkerId = ""
-        self._revision: str | None = None
 
     @property
     def worker_id(self) -> WorkerId:
@@ -37,7 +36,7 @@ class Presence:
                 db,
                 role=self._role,
                 node=platform.node(),
-                models=[settings.model_name] if self._role is WorkerRole.ENGINE else [],
+                models=settings.model_names if self._role is WorkerRole.ENGINE else [],
                 device=settings.device,
                 lease_seconds=settings.lease_seconds,
             )
@@ -47,14 +46,12 @@ class Presence:
         with self._lock, self._parts.database.transaction() as db:
             return workers.heartbeat(db, self._worker_id, self._parts.settings.lease_seconds)
 
-    def set_model_state(self, state: str, revision: str | None = None) -> None:
-        """Say how far the model is: loading, ready or failed."""
-        self._revision = revision or self._revision
+    def set_model_state(self, model: str, state: str, revision: str | None = None) -> None:
+        """Say how far a model is: loading, ready or failed."""
         if not self._worker_id:
             return
         with self._lock, self._parts.database.transaction() as db:
-            name = self._parts.settings.model_name
-            workers.set_model_state(db, self._worker_id, name, state, self._revision)
+            workers.set_model_state(db, self._worker_id, model, state, revision)
 
     def leave(self, cause: str) -> None:
         """Go of our own accord, as far as the database can be reached: nothing that we held is blamed."""

@@ -13,10 +13,13 @@ from service.store.tables import WorkerModel
 
 def known_models(parts: Parts) -> Mapping[str, str]:
     """Every accepted name, and the name under which workers serve it."""
-    settings = parts.settings
     with parts.database.reading() as db:
         served = {name: name for name in db.scalars(select(WorkerModel.model).distinct())}
-    own = dict.fromkeys((DEFAULT_MODEL, settings.model, settings.model_name), settings.model_name)
+    own = {
+        alias: settings.model_name
+        for settings in reversed(parts.settings.each_model)
+        for alias in (DEFAULT_MODEL, settings.model, settings.model_name)
+    }
     return MappingProxyType(served | own)
 
 

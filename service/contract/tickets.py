@@ -1,6 +1,7 @@
 """Celery messages: doorbells. Losing one costs latency, duplicating one costs nothing."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,6 +13,11 @@ def engine_queue(model: str) -> str:
     # A queue's name becomes a file name on the filesystem broker and an item of a comma-separated list. Two models
     # that share a queue cost a needless wake.
     return "engine." + re.sub(r"[^A-Za-z0-9._-]", "-", model)
+
+
+def engine_queues(models: Iterable[str]) -> str:
+    """The queues of an engine worker with these models, as Celery's command line takes them."""
+    return ",".join(sorted({engine_queue(model) for model in models}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,10 +38,15 @@ schema_option = click.option(
 
 def model_options(function: Decorated) -> Decorated:
     """Which model, and how it is loaded."""
+    option = click.option(
+        "-m", "--model", help="A folder or a Hugging Face name [default: the bundled tiny model]."
+    )
+    return option(loading_options(function))
+
+
+def loading_options(function: Decorated) -> Decorated:
+    """How a model is loaded."""
     for option in (
-        click.option(
-            "-m", "--model", help="A folder or a Hugging Face name [default: the bundled tiny model]."
-        ),
         click.option("--served-name", help="The name that clients call the model by."),
         click.option(
             "--quant",
@@ -85,8 +90,19 @@ def model_options(function: Decorated) -> Decorated:
     return function
 
 
+def several_models(function: Decorated) -> Decorated:
+    """The same for commands that serve several models at once."""
+    option = click.option(
+        "-m",
+        "--model",
+        multiple=True,
+        help="A folder or a Hugging Face name; may be repeated, the first is `default` [default: the bundled model].",
+    )
+    return option(loading_options(function))
+
+
 def chosen_model(
-    model: str | None,
+    model: str | tuple[str, ...] | None,
     served_name: str | None,
     quant: str | None,
     device: str | None,
@@ -99,9 +115,10 @@ def chosen_model(
     """The value of `model_options`."""
     from sluice.launcher.options import ModelOptions
 
+    models = model if isinstance(model, tuple) else (model,) if model else ()
     bits = {None: None, "none": 0}.get(quant, int(quant) if quant and quant != "none" else None)
     return ModelOptions(
-        model,
+        models[0] if models else None,
         served_name,
         bits,
         device,
@@ -110,6 +127,7 @@ def chosen_model(
         quant_rules,
         quant_organization,
         linear_kernel,
+        models[1:],
     )
 
 

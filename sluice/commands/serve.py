@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sluice.commands.options import chosen_model, data_dir_option, model_options
+from sluice.commands.options import chosen_model, data_dir_option, several_models
 
 TEND_SECONDS = 0.25
 
@@ -23,7 +23,7 @@ TEND_SECONDS = 0.25
     multiple=True,
     help="A folder whose files requests may name by path; may be repeated.",
 )
-@model_options
+@several_models
 def command(port: int, host: str, data_dir: Path, allow_files: tuple[Path, ...], **model: Any) -> None:
     """Start the API, the workers and the broker, and stay until Ctrl-C."""
     from sluice.launcher.options import StackOptions

@@ -1,5 +1,6 @@
 """What a stack is started with, and how that travels to its processes."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ CODE_ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model to serve and how. None: the service's default. quant_bits: 0 for none. quant_rules: JSON."""
+    """Which model to serve and how. None: the service's default. quant_bits: 0 for none. quant_rules: JSON.
+
+    more_models: folders or hub names of further ones, each loaded the same way.
+    """
 
     model: str | None = None
     served_name: str | None = None
@@ -23,12 +27,14 @@ class ModelOptions:
     quant_rules: str | None = None
     quant_organization: str | None = None
     linear_kernel: str | None = None
+    more_models: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
         """The settings that differ from the defaults, as environment variables."""
-        model = str(Path(self.model).resolve()) if self.model and Path(self.model).exists() else self.model
+        more = [{"model": _absolute(model)} for model in self.more_models]
         wanted = {
-            "SLUICE_MODEL": model,
+            "SLUICE_MODEL": _absolute(self.model) if self.model else None,
+            "SLUICE_MORE_MODELS": json.dumps(more) if more else None,
             "SLUICE_SERVED_NAME": self.served_name,
             "SLUICE_QUANT_BITS": {None: None, 0: "none"}.get(self.quant_bits, str(self.quant_bits)),
             "SLUICE_QUANT_GROUP_SIZE": str(self.quant_group_size) if self.quant_group_size else None,
@@ -72,6 +78,11 @@ class StackOptions:
         if redis_url is not None:
             environment["REDIS_URL"] = redis_url
         return environment
+
+
+def _absolute(model: str) -> str:
+    """A folder from the root on, since the processes start elsewhere; a hub name as it is."""
+    return str(Path(model).resolve()) if Path(model).exists() else model
 
 
 def _with_our_code(environment: Mapping[str, str]) -> str:

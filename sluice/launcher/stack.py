@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.contract.tickets import IO_QUEUE, engine_queue
+from service.contract.tickets import IO_QUEUE, engine_queues
 from service.errors import ConfigurationError
 from sluice.launcher import listening, programs, valkey
 from sluice.launcher.child import Child, Program
@@ -69,7 +69,7 @@ class Stack:
         self._start("api", programs.api_argv(f"fd://{self._listener.fileno}"), environment)
         if self.options.with_workers:
             self._start_worker("io", IO_QUEUE, environment)
-            self._start_worker("engine", engine_queue(settings.model_name), environment)
+            self._start_worker("engine", engine_queues(settings.model_names), environment)
 
     def wait_until(self, is_ready: Callable[[], bool]) -> None:
         """Tend the stack until `is_ready` says so; ConfigurationError if a child cannot start."""

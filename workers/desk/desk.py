@@ -14,9 +14,9 @@ from service.errors import ModelFailed, SluiceError
 from service.store import jobs
 from workers.away import DATABASE_AWAY, reason
 from workers.desk.hands import Hands
-from workers.desk.prepare import Preparer
 from workers.desk.recorder import Recorder
 from workers.desk.seats import Seat, Seats
+from workers.desk.served import Served
 from workers.desk.stepper import Stepper
 
 log = logging.getLogger(__name__)
@@ -29,25 +29,21 @@ CLAIM_SECONDS = 5.0
 class Desk:
     """Where claimed jobs are handled.
 
-    Bulk jobs in hand are at most twice the slots, so that the next ones are ready when a slot frees; chats have
-    as many seats again, so that bulk never keeps them waiting at the door.
+    Bulk jobs in hand are at most twice a model's slots, so that the next ones are ready when a slot frees; chats have
+    as many seats again, so that bulk never keeps them waiting at the door. Each model has its own seats.
     """
 
     def __init__(
         self,
         parts: Parts,
         *,
-        models: Ordered[str],
-        num_slots: int,
-        preparer: Preparer,
+        served: Ordered[Served],
         stepper: Stepper,
         recorder: Recorder,
         seats: Seats,
     ) -> None:
         self._parts = parts
-        self._models = models
-        self._num_slots = num_slots
-        self._preparer = preparer
+        self._served = {each.name: each for each in served}
         self._stepper = stepper
         self._recorder = recorder
         self._seats = seats
@@ -77,7 +73,7 @@ class Desk:
             return
         seat.ended = True
         self._recorder.record(outcome)
-        if seat.is_chat or self._bulk_room():
+        if seat.is_chat or self._bulk_room(self._served[seat.job.model]):
             self._bell.set()
 
     def cancel(self, job_ids: set[int]) -> None:
@@ -166,20 +162,26 @@ class Desk:
             self._hands.submit(partial(self._prepare, seat), is_chat=seat.is_chat)
         return len(claimed)
 
-    def _bulk_room(self) -> int:
+    def _bulk_room(self, served: Served) -> int:
         """How many bulk jobs to claim now. A claim costs nearly the same for one row as for many: none for a few."""
-        room = 2 * self._num_slots - self._seats.num_of(chat=False)
-        return room if room >= max(1, self._num_slots // 2) else 0
+        room = 2 * served.num_slots - self._seats.num_of(served.name, chat=False)
+        return room if room >= max(1, served.num_slots // 2) else 0
+
+    def _room(self, served: Served) -> tuple[JobClass | None, int]:
+        """What to claim for a model: chats as long as they find seats, and bulk where a handful of it does."""
+        if room := self._bulk_room(served):
+            return None, room
+        return JobClass.CHAT, served.num_slots - self._seats.num_of(served.name, chat=True)
 
     def _claim(self) -> list[ClaimedJob]:
-        """Chats as long as they find seats; with them bulk, where there is room for a handful."""
-        kind, room = None, self._bulk_room()
-        if not room:
-            kind, room = JobClass.CHAT, self._num_slots - self._seats.num_of(chat=True)
-        if room <= 0:
+        rooms = [(name, *self._room(served)) for name, served in self._served.items()]
+        rooms = [(name, kind, room) for name, kind, room in rooms if room > 0]
+        if not rooms:
             return []
+        claimed: list[ClaimedJob] = []
         with self._parts.database.transaction() as db:
-            claimed = jobs.claim(db, models=self._models, owner=self._owner, limit=room, job_class=kind)
+            for name, kind, room in rooms:
+                claimed += jobs.claim(db, models=[name], owner=self._owner, limit=room, job_class=kind)
             # From here on a crash may be these jobs' doing, and the store must know before we touch them.
             ours = jobs.begin(db, claimed, self._owner) if claimed else set()
         return [job for job in claimed if job.id in ours]
@@ -193,7 +195,7 @@ class Desk:
             self.settle(seat, Cancelled(seat.job))
             return
         try:
-            sequences = self._preparer.prepare(seat)
+            sequences = self._served[seat.job.model].preparer.prepare(seat)
         except SluiceError as error:
             self.settle(seat, Failed(seat.job, error))
             return
@@ -205,7 +207,7 @@ class Desk:
             self.settle(seat, Failed(seat.job, failure))
             return
         for sequence in sequences:
-            self._stepper.submit(sequence)
+            self._stepper.submit(seat.job.model, sequence)
         self._stop_if_asked(seat)
 
     def _stop_if_asked(self, seat: Seat) -> None:

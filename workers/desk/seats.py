@@ -114,10 +114,13 @@ class Seats:
                 self._changed.notify_all()
         self._on_room()
 
-    def num_of(self, *, chat: bool) -> int:
-        """How many jobs of one class are still on their way to an outcome."""
+    def num_of(self, model: str, *, chat: bool) -> int:
+        """How many jobs of one model and class are still on their way to an outcome."""
         with self._lock:
-            return sum(seat.is_chat is chat and not seat.ended for seat in self._taken.values())
+            return sum(
+                seat.is_chat is chat and not seat.ended and seat.job.model == model
+                for seat in self._taken.values()
+            )
 
     def all(self) -> list[Seat]:
         """Everything in hand, oldest claim first."""

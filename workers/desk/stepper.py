@@ -1,17 +1,18 @@
-"""The thread that steps the engine."""
+"""The thread that steps the engines."""
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence as Ordered
 
 from service.contract.jobs import Outcome
 from workers.desk.publisher import Publisher
 from workers.desk.replier import Replier
 from workers.desk.seats import Seat
-from workers.desk.watchdog import Pulse
-from workers.engine.engine import Engine
+from workers.desk.served import Served
+from workers.desk.turns import Turns
 from workers.engine.protocol import Sequence
 
 log = logging.getLogger(__name__)
@@ -20,23 +21,24 @@ IDLE_SECONDS = 0.5
 
 
 class Stepper:
-    """Owns the engine: every call to it is made from this thread."""
+    """Owns the engines, one for each model: all calls to them are made from this thread, which steps them in turn."""
 
     def __init__(
         self,
-        engine: Engine,
+        served: Ordered[Served],
         publisher: Publisher,
-        provenance: dict[str, Any],
         on_outcome: Callable[[Seat, Outcome], None],
         on_crash: Callable[[str], None],
         note_token: Callable[[Seat], object] = Seat.note_token,
-        pulse: Pulse | None = None,
     ) -> None:
-        self._engine = engine
-        self._pulse = pulse or Pulse(engine, "the model")
-        self._replier = Replier(publisher, provenance, on_outcome, self.cancel, note_token)
+        self._served = {each.name: each for each in served}
+        self._turns = Turns(served)
+        self._repliers = {
+            each.name: Replier(publisher, each.provenance, on_outcome, self.cancel, note_token)
+            for each in served
+        }
         self._on_crash = on_crash
-        self._inbox: deque[Sequence | int] = deque()
+        self._inbox: deque[tuple[str, Sequence] | int] = deque()
         self._wake = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -56,9 +58,9 @@ class Stepper:
         """Whether the engine thread runs."""
         return self._thread.is_alive()
 
-    def submit(self, sequence: Sequence) -> None:
+    def submit(self, model: str, sequence: Sequence) -> None:
         """Queue one answer of a prepared request; `sequence.tag` is the `Answer`."""
-        self._inbox.append(sequence)
+        self._inbox.append((model, sequence))
         self._wake.set()
 
     def cancel(self, sequence_id: int) -> None:
@@ -78,20 +80,26 @@ class Stepper:
 
     def _turn(self) -> None:
         self._take_inbox()
-        if not self._engine.has_work:
+        served = self._turns.next()
+        if served is None:
             self._wake.wait(IDLE_SECONDS)
             self._wake.clear()
             return
-        self._pulse.begin()
-        events = self._engine.step()
-        self._pulse.end(moved=bool(events))
+        began = time.perf_counter()
+        served.pulse.begin()
+        events = served.engine.step()
+        served.pulse.end(moved=bool(events))
+        replier = self._repliers[served.name]
         for event in events:
-            self._replier.absorb(event)
+            replier.absorb(event)
+        self._turns.note(served, time.perf_counter() - began)
 
     def _take_inbox(self) -> None:
         while self._inbox:
-            item = self._inbox.popleft()
-            if isinstance(item, Sequence):
-                self._engine.submit(item)
-            else:
-                self._engine.cancel(item)
+            match self._inbox.popleft():
+                case int(number):
+                    # Numbers are of one count for all models; whoever does not know this one does nothing.
+                    for served in self._served.values():
+                        served.engine.cancel(number)
+                case (model, sequence):
+                    self._served[model].engine.submit(sequence)

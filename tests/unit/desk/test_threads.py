@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import pytest
 
@@ -11,7 +12,9 @@ from service.contract.lifecycle import JobClass
 from service.contract.streams import Delta, Ended, StreamEvent
 from workers.desk.publisher import Publisher
 from workers.desk.seats import Seats
+from workers.desk.served import Served
 from workers.desk.stepper import Stepper
+from workers.desk.watchdog import Pulse
 from workers.engine.engine import Engine
 from workers.engine.protocol import Pending, Sampling, Sequence, StepPlan
 from workers.engine.scripted import ScriptedModel, ScriptedPrompt
@@ -76,6 +79,11 @@ def test_the_deltas_of_a_job_are_joined_in_order_and_its_end_comes_last(heard: H
     ]
 
 
+def served(name: str, model: ScriptedModel) -> Served:
+    """A model behind an engine; nothing is prepared for it here."""
+    return Served(Pulse(Engine(model), name), model.num_slots, preparer=cast("Any", None), provenance={})
+
+
 class LostDevice(ScriptedModel):
     """A device that goes away under the model."""
 
@@ -87,15 +95,14 @@ def test_an_exception_that_no_row_can_be_blamed_for_ends_the_engine_and_is_told_
     crashed = threading.Event()
     outcomes: list[object] = []
     stepper = Stepper(
-        Engine(LostDevice(2)),
+        [served("tiny", LostDevice(2))],
         Publisher(heard),
-        {},
         on_outcome=lambda seat, outcome: outcomes.append(outcome),
         on_crash=lambda sentence: crashed.set(),
     )
     stepper.start()
 
-    stepper.submit(Sequence(1, ScriptedPrompt((5, 6)), Sampling()))
+    stepper.submit("tiny", Sequence(1, ScriptedPrompt((5, 6)), Sampling()))
 
     assert crashed.wait(5)
     stepper.close()
@@ -120,5 +127,5 @@ def test_a_job_that_waits_for_its_record_takes_no_room_but_keeps_its_seat() -> N
 
     seat.ended = True
 
-    assert seats.num_of(chat=True) == 0
+    assert seats.num_of("tiny", chat=True) == 0
     assert seats.all() == [seat]
