@@ -8,7 +8,9 @@ import openai
 import pytest
 from openai import OpenAI
 from pydantic import BaseModel
+from transformers import PreTrainedTokenizerBase
 
+BIASES = {"red": 12, '"': 12, ":": 12, "}": 11}
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 IMPOSSIBLE = {
     "type": "object",
@@ -55,19 +57,24 @@ def test_a_stream_of_a_schema_joins_to_its_object(client: OpenAI) -> None:
     assert isinstance(final.choices[0].message.parsed, Pair)
 
 
-def test_every_json_object_that_ends_is_one(client: OpenAI) -> None:
+def test_a_json_object_is_one_whatever_the_model_would_rather_say(
+    client: OpenAI, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    # Left to itself the bundled model writes endless numbers.
+    wanted = {tokenizer.encode(text, add_special_tokens=False)[0]: bias for text, bias in BIASES.items()}
     reply = client.chat.completions.create(
         model="default",
         messages=HELLO,
-        n=8,
+        n=4,
         seed=0,
-        temperature=2,
-        max_tokens=100,
+        temperature=1,
+        max_tokens=60,
+        logit_bias={str(token): bias for token, bias in wanted.items()},
         response_format={"type": "json_object"},
     )
-    ended = [choice.message.content or "" for choice in reply.choices if choice.finish_reason == "stop"]
-    assert len(ended) >= 2
-    assert all(isinstance(json.loads(text), dict) for text in ended)
+    objects = [json.loads(choice.message.content or "") for choice in reply.choices]
+    assert all(isinstance(value, dict) for value in objects)
+    assert any(objects)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_a_call_that_must_be_made_is_made_with_arguments_of_its_schema(client: O
         tool_choice=choice,
         parallel_tool_calls=False,
         temperature=1,
-        n=3,
+        n=2,
         seed=3,
     )
     for answer in reply.choices:
@@ -65,11 +65,11 @@ def test_a_call_that_must_be_made_is_made_with_arguments_of_its_schema(client: O
         assert answer.finish_reason == "tool_calls"
         assert answer.message.content is None
     ids = [call.id for answer in reply.choices for call in calls_in(answer.message)]
-    assert len(set(ids)) == 3
+    assert len(set(ids)) == 2
 
 
 def test_a_stream_tells_the_calls_of_the_whole_reply(client: OpenAI) -> None:
-    wishes: dict[str, Any] = {"tools": TOOLS, "tool_choice": NAMED, "temperature": 1, "seed": 8}
+    wishes: dict[str, Any] = {"tools": TOOLS[1:], "tool_choice": "required", "parallel_tool_calls": False}
     whole = client.chat.completions.create(model="default", messages=HELLO, **wishes)
     with client.chat.completions.stream(model="default", messages=HELLO, **wishes) as stream:
         final = stream.get_final_completion()
@@ -81,7 +81,11 @@ def test_a_stream_tells_the_calls_of_the_whole_reply(client: OpenAI) -> None:
 
 def test_the_results_of_calls_go_back_into_the_conversation(client: OpenAI) -> None:
     first = client.chat.completions.create(
-        model="default", messages=HELLO, tools=TOOLS, tool_choice=NAMED, parallel_tool_calls=False
+        model="default",
+        messages=HELLO,
+        tools=TOOLS[1:],
+        tool_choice="required",
+        parallel_tool_calls=False,
     )
     message = first.choices[0].message
     (call,) = calls_in(message)
