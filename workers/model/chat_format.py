@@ -11,32 +11,13 @@ from transformers import BatchFeature
 from service.contract.media import MediaKind
 from service.errors import BadRequest, ConfigurationError
 from workers.model.processors import Processor
+from workers.model.template_preludes import JOIN_PARTS, show_as_text
 from workers.model.templates import ChatTemplate, with_tokens
 from workers.model.tool_prompts import ToolPrompt
 from workers.model.tools import ToolFormat
 
 Message: TypeAlias = dict[str, Any]
 
-# For templates that know only text: every message's parts are joined, a medium as its token.
-_JOIN_PARTS = """\
-{%- set joined = namespace(messages=[]) -%}
-{%- for message in messages -%}
-{%- set parts = namespace(text='') -%}
-{%- if message['content'] is string -%}
-{%- set parts.text = message['content'] -%}
-{%- else -%}
-{%- for part in message['content'] or [] -%}
-{%- set parts.text = parts.text + ('' if loop.first else '\\n') -%}
-{%- if part['type'] == 'image' -%}{%- set parts.text = parts.text + image_token -%}
-{%- elif part['type'] == 'video' -%}{%- set parts.text = parts.text + video_token -%}
-{%- elif part['type'] == 'audio' -%}{%- set parts.text = parts.text + audio_token -%}
-{%- else -%}{%- set parts.text = parts.text + part['text'] -%}{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-{%- set joined.messages = joined.messages + [dict(message, content=parts.text)] -%}
-{%- endfor -%}
-{%- set messages = joined.messages -%}
-"""
 _PROBE = "a probe of the format"
 _DECIDING = frozenset({"role", "type", "id", "tool_call_id", "name"})
 _PLAIN_WORD = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -52,8 +33,10 @@ class ChatFormat:
         self._takes_text = _renders(processor, source, _PROBE)
         takes_parts = _renders(processor, source, [{"type": "text", "text": _PROBE}])
         if not takes_parts:
-            source = with_tokens(_JOIN_PARTS + chosen.source, self._media_tokens | chosen.tokens)
+            source = with_tokens(JOIN_PARTS + chosen.source, self._media_tokens | chosen.tokens)
             self._takes_text = True
+        elif hidden := self._hidden_kinds(processor, source):
+            source = with_tokens(show_as_text(hidden) + chosen.source, self._media_tokens | chosen.tokens)
         self._source = source
         self._control = _control_tokens(processor.tokenizer, source) | set(self._media_tokens.values())
         longest_first = sorted(self._control, key=len, reverse=True)
@@ -117,6 +100,15 @@ class ChatFormat:
             )
         except jinja2.TemplateError as error:
             raise _refused(error) from error
+
+    def _hidden_kinds(self, processor: Processor, source: str) -> frozenset[MediaKind]:
+        """Media of the family whose parts this template passes over."""
+        named = {
+            kind: self._media_tokens[f"{kind}_token"]
+            for kind in MediaKind
+            if f"{kind}_token" in self._media_tokens
+        }
+        return frozenset(kind for kind, token in named.items() if not _shows(processor, source, kind, token))
 
     def _process(
         self,
@@ -199,16 +191,28 @@ def _own_template(processor: Processor) -> str:
 
 def _renders(processor: Processor, source: str, content: str | list[dict[str, str]]) -> bool:
     """Whether a template shows this form of content as text, rather than failing on it or printing its structure."""
+    prompt = _prompt(processor, source, content)
+    return _PROBE in prompt and "'type'" not in prompt and '"type"' not in prompt
+
+
+def _shows(processor: Processor, source: str, kind: MediaKind, token: str) -> bool:
+    content = [{"type": kind.value}, {"type": "text", "text": _PROBE}]
+    return token in _prompt(processor, source, content)
+
+
+def _prompt(processor: Processor, source: str, content: str | list[dict[str, str]]) -> str:
+    """What a template makes of one message of the user; nothing where it fails."""
     try:
-        prompt = processor.apply_chat_template(
-            [{"role": "user", "content": content}],
-            chat_template=source,
-            tokenize=False,
-            add_generation_prompt=True,
+        return str(
+            processor.apply_chat_template(
+                [{"role": "user", "content": content}],
+                chat_template=source,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
         )
     except (jinja2.TemplateError, TypeError, ValueError, KeyError):
-        return False
-    return _PROBE in prompt and "'type'" not in prompt and '"type"' not in prompt
+        return ""
 
 
 def _control_tokens(tokenizer: Any, source: str) -> set[str]:

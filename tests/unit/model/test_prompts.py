@@ -250,6 +250,26 @@ def test_a_template_that_knows_only_text_gets_the_media_in_it() -> None:
     assert prepared.counts == PromptCounts(text=prepared.num_tokens - 16, image=16)
 
 
+@needs_torchvision
+def test_a_template_that_passes_over_videos_gets_them_as_text() -> None:
+    prompter = qwen(
+        ChatTemplate(
+            "{% for m in messages %}[{{ m['role'] }}]{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+            "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|image_pad|>"
+            "{% elif c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}{% endfor %} =>"
+        )
+    )
+
+    prepared = prompter.prepare(user("Look", "@video", "@image", "and tell"), [clip(), picture()])
+
+    seen = shown(prompter, prepared.inputs["input_ids"][0].tolist())
+    assert seen.startswith("[user]Look<|video_pad|>")
+    assert seen.endswith("<|image_pad|>and tell =>")
+    assert prepared.counts.video > 0 < prepared.counts.image
+    plain = prompter.prepare([{"role": "user", "content": "Hello"}], [])
+    assert shown(prompter, plain.inputs["input_ids"][0].tolist()) == "[user]Hello =>"
+
+
 def test_no_two_calls_share_a_processor_whose_tokenizer_keeps_switches() -> None:
     prompter = gemma3()
 
