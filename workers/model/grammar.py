@@ -18,14 +18,14 @@ from llguidance import LLMatcher, LLTokenizer
 from transformers import PreTrainedTokenizerBase
 
 from service.contract.grammars import GrammarSpec
-from service.errors import BadRequest, ModelFailed
+from service.errors import BadRequest, ModelFailed, Unavailable
 from workers.model import grammar_check
 from workers.model.detokenize import special_ids
 from workers.model.grammar_errors import explain
 
 log = logging.getLogger(__name__)
 
-NUM_KEPT = 256
+NUM_KEPT = 64
 # The child stops itself after two seconds of processor time; this is for a machine too busy to give it those.
 DEADLINE_SECONDS = 15.0
 _TOO_COMPLEX = "too complex to be tried"
@@ -112,17 +112,26 @@ class _Compiled:
 class Grammars:
     """Compiles grammars for one model and keeps the last ones. Threads may compile at once."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, eos_ids: frozenset[int], vocab_size: int) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        eos_ids: frozenset[int],
+        vocab_size: int,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
         self._tokenizer = tokenizer
         self._eos_ids = eos_ids
         self._vocab_size = vocab_size
+        self._deadline_seconds = deadline_seconds
         self._lock = threading.Lock()
         self._kept: OrderedDict[GrammarSpec, Future[_Compiled]] = OrderedDict()
 
     def compile(self, spec: GrammarSpec, *, param: str = "response_format") -> GrammarConstraint:
         """A constraint at the grammar's beginning. param: the request's field, for errors.
 
-        Errors: BadRequest (`invalid_grammar`) for a grammar that is wrong, impossible, too large or too slow.
+        Errors: BadRequest (`invalid_grammar`) for a grammar that is wrong, impossible, too large or too slow;
+        Unavailable where this machine is too busy to find out.
         """
         with self._lock:
             known = self._kept.get(spec)
@@ -132,18 +141,26 @@ class Grammars:
             while len(self._kept) > NUM_KEPT:
                 self._kept.popitem(last=False)
         if known is None:
-            try:
-                promise.set_result(self._compiled(spec))
-            except BaseException as error:
-                promise.set_exception(error)
+            self._keep(promise, spec)
         try:
             return GrammarConstraint(promise.result())
         except BadRequest as refusal:
             raise BadRequest(refusal.message, param=param, code=refusal.code, hint=refusal.hint) from None
 
+    def _keep(self, promise: "Future[_Compiled]", spec: GrammarSpec) -> None:
+        """Compile for everyone who asks. A refusal is kept too, but not what another attempt may not meet."""
+        try:
+            promise.set_result(self._compiled(spec))
+        except BaseException as error:
+            if not isinstance(error, BadRequest):
+                with self._lock:
+                    self._kept.pop(spec, None)
+            promise.set_exception(error)
+
     def _compiled(self, spec: GrammarSpec) -> _Compiled:
         vocabulary = self._vocabulary
-        _refuse(spec, _error_in_child(spec, vocabulary.tokens.vocab_size if "<[" in spec.source else 0))
+        num_tokens = vocabulary.tokens.vocab_size if "<[" in spec.source else 0
+        _refuse(spec, _error_in_child(spec, num_tokens, self._deadline_seconds))
         matcher = grammar_check.matcher(vocabulary.tokens, spec.kind, spec.source)
         _refuse(spec, matcher.get_error())
         compiled = _Compiled(vocabulary, matcher, spec)
@@ -180,14 +197,14 @@ def _renamed(tokenizer: PreTrainedTokenizerBase) -> str:
     return json.dumps(fields)
 
 
-def _error_in_child(spec: GrammarSpec, num_tokens: int) -> str | None:
+def _error_in_child(spec: GrammarSpec, num_tokens: int, deadline_seconds: float) -> str | None:
     """llguidance's complaint about a grammar, or our own where it hangs, crashes or takes too much."""
     command = [sys.executable, "-I", str(Path(grammar_check.__file__))]
     request = json.dumps({"kind": spec.kind, "source": spec.source, "num_tokens": num_tokens}).encode()
     try:
-        done = subprocess.run(command, input=request, capture_output=True, timeout=DEADLINE_SECONDS)
+        done = subprocess.run(command, input=request, capture_output=True, timeout=deadline_seconds)
     except subprocess.TimeoutExpired:
-        return _TOO_COMPLEX
+        raise Unavailable("This worker is too busy to check the grammar.", retry_after=5) from None
     if done.returncode < 0 or done.returncode == grammar_check.EXHAUSTED:
         return _TOO_COMPLEX
     if done.returncode:

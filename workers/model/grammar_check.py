@@ -23,11 +23,11 @@ JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ",[ ]?", "key_se
 
 
 def limits() -> LLParserLimits:
-    """What a grammar may cost: a step well under 50 ms, and at most some 100 MB for the states of its lexer."""
+    """What a grammar may cost: a step well under 50 ms, and at most some 40 MB for the states of its lexer."""
     return LLParserLimits(
         step_lexer_fuel=100_000,
         step_max_items=20_000,
-        max_lexer_states=50_000,
+        max_lexer_states=20_000,
         max_grammar_size=100_000,
         # Eager work on a tokenizer's whole trie would not be done here, where it could do no harm.
         precompute_large_lexemes=False,

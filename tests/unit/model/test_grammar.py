@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract.grammars import ANY_OBJECT, GrammarKind, GrammarSpec
-from service.errors import BadRequest, ModelFailed
+from service.errors import BadRequest, ModelFailed, Unavailable
 from workers.model.grammar import GrammarConstraint, Grammars
 
 PERSON: dict[str, Any] = {
@@ -330,6 +330,14 @@ def test_a_refusal_is_remembered_with_the_field_of_the_one_who_asks() -> None:
         with pytest.raises(BadRequest) as refused:
             grammars("bytes").compile(wrong, param=param)
         assert refused.value.param == param
+
+
+def test_a_check_that_comes_to_no_end_is_stopped_and_may_be_tried_again() -> None:
+    chosen = tokenizer("bytes")
+    hasty = Grammars(chosen, frozenset({1}), len(chosen), deadline_seconds=0.001)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            hasty.compile(GrammarSpec("regex", "a"))
 
 
 def test_a_tokenizer_that_no_grammar_can_follow_is_said_to_be_one() -> None:
