@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from sluice.commands.options import connected, json_option, key_option, url_option
+from sluice.commands.options import (
+    connected,
+    json_option,
+    key_option,
+    response_format,
+    schema_option,
+    url_option,
+)
 
 
 @click.command("submit", short_help="Send a manifest and its media to a server.")
@@ -16,18 +23,26 @@ from sluice.commands.options import connected, json_option, key_option, url_opti
 @click.option("--prompt", help="What to ask about lines that do not say.")
 @click.option("--system", help="What the model should be, for lines that do not say.")
 @click.option("--max-tokens", type=click.IntRange(1), help="The longest answer, for lines that do not say.")
+@schema_option
 @click.option("--watch", is_flag=True, help="Stay and show how far it is.")
 @url_option
 @key_option
 @json_option
 def command(
-    manifest: Path, watch: bool, url: str, key: str | None, as_json: bool, **defaults: str | int | None
+    manifest: Path,
+    json_schema: Path | None,
+    watch: bool,
+    url: str,
+    key: str | None,
+    as_json: bool,
+    **defaults: str | int | None,
 ) -> int:
     """Upload MANIFEST with the files that it names, each once, and start a batch."""
     from sluice.manifests import rewrite
     from sluice.media_files import Uploader
 
-    given: dict[str, Any] = {name: value for name, value in defaults.items() if value is not None}
+    wanted = {**defaults, "response_format": response_format(json_schema)}
+    given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     with connected(url, key) as client:
         uploader = Uploader(client)
         with manifest.open("rb") as lines, tempfile.TemporaryFile() as fit_to_travel:

@@ -3,6 +3,7 @@
 What it does is the last words of the request:
     say TEXT        answers TEXT, word by word      stall           begins, and waits to be cancelled
     fail            fails with a bad image          lose            says a word, then its attempt is lost
+    resume TEXT     says a word, then its attempt is lost; the next one answers TEXT
     (else)          answers how many media it saw
 """
 
@@ -69,6 +70,7 @@ class ScriptedWorker:
     def _answer(self, job: ClaimedJob) -> None:
         request = parse_chat_request(load_body(self._parts, job))
         script = _last_words(request)
+        verb, _, words = script.partition(" ")
         if script == "stall":
             self._publish(job, Delta("Well"))
             self._stalled[job.id] = job
@@ -78,12 +80,12 @@ class ScriptedWorker:
             self._finish(
                 Failed(job, BadMedia("The image is broken.", param="messages[0].content[0].image_url"))
             )
-        elif script == "lose" and job.attempt == 1:
-            self._publish(job, Delta("Once"))
+        elif verb in ("lose", "resume") and job.attempt == 1:
+            self._publish(job, Delta((words or "Once").split()[0]))
             with self._parts.database.transaction() as db:
                 jobs.finish(db, [Failed(job, WorkerLost("Scripted."))], self.id)
         else:
-            text = script.removeprefix("say ") if script.startswith("say ") else _sight(request)
+            text = words if verb in ("say", "resume") else _sight(request)
             for word in re.findall(r"\s*\S+", text):
                 self._publish(job, Delta(word))
             self._finish(_reply(job, text))

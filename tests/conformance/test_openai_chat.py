@@ -88,6 +88,13 @@ def test_a_stream_never_joins_two_attempts(client: OpenAI):
         next(stream)
 
 
+def test_a_stream_goes_on_through_an_attempt_that_says_the_same(client: OpenAI):
+    stream = client.chat.completions.create(
+        model="default", messages=[{"role": "user", "content": "resume one two three"}], stream=True
+    )
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "one two three"
+
+
 def test_a_whole_answer_waits_for_the_attempt_that_succeeds(client: OpenAI):
     reply = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "lose"}])
     assert reply.choices[0].message.content == "I see 0 media."

@@ -56,7 +56,9 @@ def test_a_manifest_without_lines_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert "has no lines" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [("run", "lines.jsonl"), ("chat", "-i", "Hello")])
+@pytest.mark.parametrize(
+    "command", [("run", "lines.jsonl"), ("submit", "lines.jsonl"), ("chat", "-i", "Hello")]
+)
 def test_a_schema_that_is_no_json_is_refused_before_anything_starts(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
