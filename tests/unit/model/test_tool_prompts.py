@@ -1,15 +1,19 @@
 """How prompts speak of tools: in the template's own way, or in plain words, and never with a stranger's tokens."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from family_processors import gemma3, idefics, llava, picture, qwen, shown, user
 from tool_models import some_tools, template_of, tokenizer_of, tool_processor
 
 from service.contract.tools import template_tools
 from service.errors import BadRequest
 from workers.model.chat_format import ChatFormat
+from workers.model.detokenize import Detokenizer, special_ids
 from workers.model.gemma_calls import GemmaFormat
 from workers.model.json_calls import HermesFormat, LlamaFormat, MistralFormat
+from workers.model.prompts import Prompter
 from workers.model.tools import ToolFormat
 from workers.model.xml_calls import XmlFormat
 
@@ -99,6 +103,33 @@ def test_results_that_follow_each_other_are_one_turn_where_they_are_told_as_the_
         "<|im_start|>user\n<tool_response>\nRain all day.\n</tool_response>\n"
         "<tool_response>\nNoon.\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+@pytest.mark.parametrize("family", [qwen, idefics, gemma3, llava])
+def test_tools_and_pictures_go_together_in_families_whose_templates_know_no_tools(
+    family: Callable[[], Prompter],
+) -> None:
+    prompter = family()
+    talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Rain?"}]}, *TALK[1:]]
+
+    told = prompter.prepare(talk, [picture()], tools=TOOLS)
+    untold = prompter.prepare(user("@image", "Rain?"), [picture()])
+
+    assert prompter.tool_format.is_described
+    assert told.counts.image == untold.counts.image > 0
+    prompt = shown(prompter, told.inputs["input_ids"][0].tolist())
+    for word in ("You can call these functions", '"place": "Oslo"', "<tool_response>\nRain all day."):
+        assert word in prompt
+
+
+def test_the_text_of_an_answer_shows_the_marks_of_its_calls_alone() -> None:
+    tokens = tokenizer_of("gemma").encode(
+        "<|turn><|tool_call>call:now{}<tool_call|><turn|>", add_special_tokens=False
+    )
+    keep = ChatFormat(tool_processor("gemma"), template_of("gemma")).tool_format.keep_tokens
+    detokenizer = Detokenizer(tokenizer_of("gemma"), special_ids(tokenizer_of("gemma")) - keep)
+
+    assert detokenizer.push(tokens) + detokenizer.finish() == "<|tool_call>call:now{}<tool_call|>"
 
 
 @pytest.mark.parametrize(
