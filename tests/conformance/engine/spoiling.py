@@ -8,7 +8,7 @@ from workers.model.rows import Rows
 
 
 def see_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every row look at every column."""
+    """Let every row look at every column, and at what earlier occupants left there."""
 
     def of(self: SlotMasks, *arguments: object) -> Masks:
         masks = truth(self, *arguments)  # type: ignore[arg-type]
@@ -18,6 +18,12 @@ def see_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
     truth = SlotMasks.of
     monkeypatch.setattr(SlotMasks, "of", of)
+    monkeypatch.setattr("workers.model.slots.SlotCache.clear", lambda *ignored: None)
+
+
+def hide_new_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let rows see their prompts alone."""
+    monkeypatch.setattr(SlotMasks, "reveal", lambda *ignored: None)
 
 
 def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
