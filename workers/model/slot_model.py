@@ -1,6 +1,6 @@
 """A Hugging Face model that runs the engine's plans: prompts go into slots, all slots decode in one forward."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from workers.engine.protocol import Parked, Pending, Prefill, RowResult, StepPlan, Token
 from workers.model import hooks
+from workers.model.cache_counters import CacheCounters
 from workers.model.decode import decode
 from workers.model.draws import Draw
 from workers.model.own_positions import read_own_positions
@@ -65,6 +66,12 @@ class TorchSlotModel:
     def num_cache_bytes(self) -> int:
         """Memory that the slots hold."""
         return self._rows.cache.num_bytes
+
+    @property
+    def cache_counters(self) -> Mapping[str, CacheCounters]:
+        """How often each cache that is on was of use, by its name."""
+        caches = {"prefix": self._reuse.prefixes, "encoder": self._reuse.encodings}
+        return {name: cache.counters for name, cache in caches.items() if cache is not None}
 
     def launch(self, plan: StepPlan) -> Pending:
         """Begin a step: free, park, restore, prefill, decode."""
