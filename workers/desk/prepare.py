@@ -103,7 +103,7 @@ class Preparer:
             prompter.detokenizer(prompter.tool_format.keep_tokens) if tools else prompter.detokenizer(),
             stops=StopChecker(request.stop) if request.stop else None,
             stop_ids=frozenset(request.stop_token_ids or ()),
-            probabilities=ProbabilityWriter(prompter.token_bytes.of) if request.logprobs else None,
+            probabilities=ProbabilityWriter(prompter.token_bytes.reader()) if request.logprobs else None,
         )
         if tools:
             only_one = request.parallel_tool_calls is False

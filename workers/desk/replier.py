@@ -1,5 +1,6 @@
 """What the engine's events mean for the jobs: text to the listeners, and an outcome once all answers are there."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from workers.desk.answers import Answer
 from workers.desk.publisher import Publisher
 from workers.desk.seats import Seat
 from workers.engine.protocol import Broken, EngineEvent, Finished, Progress, TakenIn
+
+log = logging.getLogger(__name__)
 
 ERROR_OF_CODE: dict[str, type[SluiceError]] = {
     "context_length_exceeded": ContextTooLong,
@@ -44,6 +47,15 @@ class Replier:
         seat = answer.seat
         if seat.ended or answer.has_ended:  # a stop string ended it while the engine still drew a token
             return
+        try:
+            self._take(event, answer, seat)
+        except Exception:
+            # One answer that cannot be read must not end the engine, and with it everybody's.
+            log.exception("an answer of job %d failed", seat.job.id)
+            failure = ModelFailed("The answer could not be read from its tokens.", code="answer_failed")
+            self._settle(seat, Failed(seat.job, failure))
+
+    def _take(self, event: EngineEvent, answer: Answer, seat: Seat) -> None:
         match event:
             case Progress(sequence, tokens, logprobs):
                 if not seat.first_token_at:

@@ -125,7 +125,7 @@ def test_entries_come_with_the_text_of_their_tokens_and_end_where_a_stop_string_
         0,
         new_detokenizer(tokenizer),
         stops=StopChecker(["lue d"]),
-        probabilities=ProbabilityWriter(TokenBytes(tokenizer).of),
+        probabilities=ProbabilityWriter(TokenBytes(tokenizer).reader()),
     )
     tokens = tokenizer.encode("A 東 blue disc", add_special_tokens=False)
     told: list[Delta] = []
@@ -145,6 +145,30 @@ def test_entries_come_with_the_text_of_their_tokens_and_end_where_a_stop_string_
     assert {entry["top_logprobs"][0]["logprob"] for entry in entries} == {NEVER}
 
 
+class Unreadable(CallSyntax):
+    """A format with a bug."""
+
+    closers = ">"
+
+    def find(self, text: str, *, at_start: bool) -> tuple[int, bool]:
+        raise ValueError("a bug")
+
+    def read(self, text: str, *, is_last: bool) -> Read | None:
+        return None
+
+
+def test_an_answer_that_cannot_be_read_fails_alone(tokenizer: PreTrainedTokenizerBase) -> None:
+    room = Room(tokenizer, 1)
+    room.seat.answers[0].calls = CallWriter(ToolParser(Unreadable()), "1:0")
+
+    room.absorb(Progress(room.sequence(0), tuple(tokenizer.encode("red", add_special_tokens=False))))
+
+    (outcome,) = room.outcomes
+    assert isinstance(outcome, Failed)
+    assert outcome.error.code == "answer_failed"
+    assert room.cancelled == [room.seat.answers[0].number]
+
+
 def test_a_stop_token_counts_but_is_not_shown(tokenizer: PreTrainedTokenizerBase) -> None:
     red, stop = (
         tokenizer.encode("red", add_special_tokens=False),
@@ -160,7 +184,7 @@ def test_a_stop_token_counts_but_is_not_shown(tokenizer: PreTrainedTokenizerBase
 def test_every_token_has_its_bytes_and_a_number_without_a_token_has_none(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    bytes_of = TokenBytes(tokenizer).of
+    bytes_of = TokenBytes(tokenizer).reader()
     text = "Ärger 東京 🙂"
     assert b"".join(map(bytes_of, tokenizer.encode(text, add_special_tokens=False))).decode() == text
     assert bytes_of(len(tokenizer) + 5) == b""
