@@ -3,15 +3,12 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -24,7 +21,8 @@ from transformers.utils.logging import disable_progress_bar
 from service.contract.media import MediaNeeds
 from service.errors import ConfigurationError
 from service.settings import QUANT_BITS, Settings
-from workers.model.checkpoints import Checkpoint, damaged_weights, find_checkpoint
+from workers.model.checkpoints import Checkpoint, find_checkpoint
+from workers.model.devices import check_memory, choose_device, choose_dtype, refuse_what_cannot_load
 from workers.model.fuse import fuse_activations
 from workers.model.kernels import decode_attention
 from workers.model.packed import PACKED, KernelChoice, choose_linears
@@ -43,7 +41,6 @@ _SLOWEST_OPERATIONS_PER_SECOND = defaultdict(lambda: 1e12, cpu=1e10)
 
 # Of a family whose positions have no limit of their own.
 _UNKNOWN_CONTEXT = 1 << 17
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +172,8 @@ def load_model(checkpoint: Checkpoint, config: PretrainedConfig, options: LoadOp
     dtype = choose_dtype(options.dtype, device)
     auto_class = _auto_class(config, checkpoint)
     quantization = None if checkpoint.is_quantized else _quantization(options)
-    _check_memory(checkpoint, device, dtype, quantization)
-    with _refuse_what_cannot_load(checkpoint, device):
+    check_memory(checkpoint, device, dtype, quantization.bits if quantization else None)
+    with refuse_what_cannot_load(checkpoint, device):
         return _load_or_quantize(auto_class, checkpoint, config, device, dtype, quantization, options)
 
 
@@ -197,33 +194,6 @@ def _use_cores(model: PreTrainedModel, wanted: int | None) -> None:
         wanted = 1
     if wanted is not None:
         torch.set_num_threads(wanted)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name, or the best there is for `auto`."""
-    if name == "auto":
-        name = "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigurationError(
-            f"There is no device '{name}'.", hint="Use auto, cpu, cuda or cuda:1."
-        ) from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigurationError(
-            f"The device {name} is not here: torch sees {torch.cuda.device_count()} CUDA devices.",
-            hint="Use --device cpu, or install a CUDA build of torch and its driver.",
-        )
-    return device
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision of that name; for `auto` float32 on a CPU and bfloat16 elsewhere."""
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    if name not in _DTYPES:
-        raise ConfigurationError(f"There is no dtype '{name}'.", hint=f"Use auto, {', '.join(_DTYPES)}.")
-    return _DTYPES[name]
 
 
 def _load_or_quantize(
@@ -314,42 +284,6 @@ def _auto_class(config: PretrainedConfig, checkpoint: Checkpoint) -> Any:
         f"{checkpoint.name} is of the family '{checkpoint.model_type}', which does not turn media into text.",
         hint="Choose a vision-language or audio-language model.",
     )
-
-
-def _check_memory(
-    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, quantization: HqqOptions | None
-) -> None:
-    """Refuse what certainly does not fit: a CPU's memory is handed out on credit, and the debtor is killed."""
-    on_cuda = device.type == "cuda"
-    free_bytes = torch.cuda.mem_get_info(device)[0] if on_cuda else psutil.virtual_memory().available
-    bytes_each = quantization.bits / 8 if quantization else dtype.itemsize
-    if checkpoint.is_quantized:
-        bytes_each = 1
-    if checkpoint.num_weight_elements * bytes_each > free_bytes:
-        raise _does_not_fit(checkpoint, device)
-
-
-def _does_not_fit(checkpoint: Checkpoint, device: torch.device) -> ConfigurationError:
-    return ConfigurationError(
-        f"{checkpoint.name} does not fit the memory of {device}.",
-        code="out_of_memory",
-        hint="Quantize it to fewer bits, choose a smaller model, or another device.",
-    )
-
-
-@contextmanager
-def _refuse_what_cannot_load(checkpoint: Checkpoint, device: torch.device) -> Iterator[None]:
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _does_not_fit(checkpoint, device) from error
-    except ImportError as error:
-        raise ConfigurationError(
-            f"{checkpoint.name} needs a package that is not installed.",
-            hint="It may be stored in a quantization that other libraries read; take the full checkpoint.",
-        ) from error
-    except SafetensorError as error:
-        raise damaged_weights(checkpoint.name) from error
 
 
 def _eos_ids(model: PreTrainedModel, processor: Any) -> frozenset[int]:

@@ -27,7 +27,7 @@ class PrompterSource:
     @classmethod
     def of(cls, options: "LoadOptions") -> "PrompterSource":
         """What `loading.load` makes its prompter from. Errors: ConfigurationError, as there."""
-        from workers.model.loading import choose_device, choose_dtype
+        from workers.model.devices import choose_device, choose_dtype
 
         folder = find_checkpoint(options.model, options.revision, options.hub_cache).folder
         dtype = str(choose_dtype(options.dtype, choose_device(options.device))).removeprefix("torch.")
