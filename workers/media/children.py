@@ -1,11 +1,15 @@
 """A small pool of forked children, each with one task at a time; one that dies is replaced when it is next needed."""
 
+import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from workers.media.fork_server import Child, ChildLost, ForkServer
+
+# The engine, the web process and chats go before what is prepared ahead.
+NICE = 5
 
 
 class ServerLost(ChildLost):
@@ -13,20 +17,16 @@ class ServerLost(ChildLost):
 
 
 class Children:
-    """`num_children` places for whatever comes, and one more that bulk never takes, so that no chat waits behind it.
+    """`num_children` places for whatever comes, and one more for chats alone, so that none waits behind bulk.
 
     The calling threads take turns. max_tasks: after so many a child has grown, and another one takes its place.
     """
 
     def __init__(self, start_server: Callable[[], ForkServer], num_children: int, max_tasks: int) -> None:
         self._start_server = start_server
-        self._num_children = num_children
-        self._num_places = num_children + 1
         self._max_tasks = max_tasks
-        self._bulk = threading.Semaphore(num_children)
-        # The child that worked last comes first: its memory is warm.
-        self._places: queue.LifoQueue[Child | None] = queue.LifoQueue()
-        self._put([None] * self._num_places)
+        self._any = _Places(num_children, nice=NICE)
+        self._chats = _Places(1, nice=0)
         self._server: ForkServer | None = None
         self._server_lock = threading.Lock()
         self._open = False
@@ -39,11 +39,10 @@ class Children:
             self._server = self._server or self._start_server()
 
     def start(self) -> None:
-        """Start the server and all children but the last, so that the first task does not wait for them."""
+        """Start the server and all children, so that the first task does not wait for them. Raises ServerLost."""
         self.begin()
-        children: list[Child | None] = [self._fork() for _ in range(self._num_children)]
-        self._take_all()
-        self._put([None, *children])
+        for places in (self._any, self._chats):
+            places.replace_all([self._fork(places.nice) for _ in range(places.num)])
 
     def close(self) -> None:
         """End all processes."""
@@ -51,10 +50,8 @@ class Children:
             self._open = False
             if self._server:
                 self._server.close()
-        for child in self._take_all():
-            if child:
-                child.kill()
-        self._put([None] * self._num_places)
+        for places in (self._any, self._chats):
+            places.replace_all([None] * places.num)
 
     @property
     def server_pid(self) -> int | None:
@@ -66,26 +63,27 @@ class Children:
         return self._server is None or self._server.is_dead(within_seconds=0.05)
 
     def idle_pids(self) -> list[int]:
-        """The children that wait for work."""
-        return [child.pid for child in list(self._places.queue) if child]
+        """The children that wait for work, but for the one of the chats."""
+        return [child.pid for child in list(self._any.children.queue) if child]
 
     @contextmanager
     def borrowed(self, *, is_chat: bool = False) -> Iterator[Child]:
         """A child for one task; who finds it broken kills it. Raises ServerLost."""
-        with nullcontext() if is_chat else self._bulk:
-            child = self._places.get()
-            try:
-                child = self._fit(child) or self._fork()
-                yield child
-            finally:
-                self._places.put(None if child is None or child.is_killed else child)
+        places, child = self._take(is_chat)
+        try:
+            child = self._fit(child) or self._fork(places.nice)
+            yield child
+        finally:
+            places.children.put(None if child is None or child.is_killed else child)
 
-    def _take_all(self) -> list[Child | None]:
-        return [self._places.get() for _ in range(self._num_places)]
-
-    def _put(self, children: list[Child | None]) -> None:
-        for child in children:
-            self._places.put(child)
+    def _take(self, is_chat: bool) -> "tuple[_Places, Child | None]":
+        """A place that is free; a second chat takes what bulk leaves, or waits for the first one."""
+        if is_chat:
+            for places in (self._chats, self._any):
+                with suppress(queue.Empty):
+                    return places, places.children.get_nowait()
+        places = self._chats if is_chat else self._any
+        return places, places.children.get()
 
     def _fit(self, child: Child | None) -> Child | None:
         """The child, unless it is gone or has worked long enough to have grown."""
@@ -95,7 +93,7 @@ class Children:
             child.kill()
         return None
 
-    def _fork(self) -> Child:
+    def _fork(self, nice: int) -> Child:
         with self._server_lock:
             if not self._open:
                 raise ServerLost
@@ -111,4 +109,26 @@ class Children:
                 self._server.close()
                 self._server = None
                 raise ServerLost from None
+            if nice:
+                with suppress(ProcessLookupError):
+                    os.setpriority(os.PRIO_PROCESS, child.pid, nice)
             return child
+
+
+class _Places:
+    """So many places, each with a child or none yet."""
+
+    def __init__(self, num: int, nice: int) -> None:
+        self.num, self.nice = num, nice
+        # The child that worked last comes first: its memory is warm.
+        self.children: queue.LifoQueue[Child | None] = queue.LifoQueue()
+        for _ in range(num):
+            self.children.put(None)
+
+    def replace_all(self, children: Sequence[Child | None]) -> None:
+        """Wait for every place, end who is there, and put these in."""
+        for _ in range(self.num):
+            if child := self.children.get():
+                child.kill()
+        for new in children:
+            self.children.put(new)

@@ -8,15 +8,11 @@ from collections.abc import Callable
 
 from workers.media.confine import die_with
 
-# The engine, the web process and the claims go before what is prepared ahead.
-NICE = 5
-
 
 def fork_children(control: socket.socket, serve: Callable[[socket.socket], None]) -> None:
     """Fork until the worker lets go of the control socket. The children die with this process."""
     # The kernel buries dead children by itself; the worker watches them through pid descriptors.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    os.nice(NICE)
     gc.freeze()
     while control.recv(16):
         _fork(control, serve)
