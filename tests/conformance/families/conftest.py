@@ -11,6 +11,8 @@ import pytest
 import torch
 from family_checkpoints import CHECKPOINTS, Family, families_under
 
+from workers.model.libraries import HAS_TORCHVISION
+
 # MiniCPM-V's processor sums tensors through numpy, which numpy will not do for ever.
 _NUMPY_ON_TENSORS = "ignore:__array_wrap__ must accept context:DeprecationWarning"
 
@@ -33,6 +35,8 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def family_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Family]:
     """A family by its name."""
+    if not HAS_TORCHVISION:
+        pytest.skip("Most of these families' processors need torchvision.")
     return families_under(tmp_path_factory.mktemp("families"))
 
 

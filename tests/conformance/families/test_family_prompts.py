@@ -66,6 +66,22 @@ def test_text_alone_needs_no_media_and_no_parts(family: Family) -> None:
     assert not [name for name in plain.inputs if "pixel" in name or "feature" in name]
 
 
+def test_a_system_message_is_in_the_prompt_or_refused_in_the_template_s_words(family: Family) -> None:
+    prompter = family.loaded.prompter
+    medium = MEDIA[min(family.checkpoint.takes)]
+    asked, media = ask(medium, "What is it?")
+    messages = [{"role": "system", "content": "Be brief."}, *asked]
+    if family.name == "voxtral":
+        with pytest.raises(BadRequest, match="messages of the user and the assistant alone"):
+            prompter.prepare(messages, media)
+        return
+
+    ids = prompter.prepare(messages, media).inputs["input_ids"][0].tolist()
+
+    text = prompter._original.tokenizer.decode(ids)
+    assert 0 < text.index("Be brief.") < text.index("What is it?")
+
+
 def test_media_that_a_family_cannot_take_are_refused_with_their_place(family: Family) -> None:
     for kind in set(MediaKind) - family.checkpoint.takes:
         with pytest.raises(BadRequest, match=f"cannot take {kind}") as refused:
