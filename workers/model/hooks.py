@@ -1,6 +1,6 @@
 """The one place that leans on unpublished parts of transformers; the exactness suite tells when they change."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -103,13 +103,36 @@ def encode(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> Encode
     return Encoded(outputs, frozenset(set(inputs) - set(rest))) if outputs else None
 
 
+def encoded_together(each: Sequence[Encoded]) -> Encoded:
+    """What the towers made of the media of several requests, as if they had seen them at once."""
+    if len(each) == 1:
+        return each[0]
+    kinds = {kind: [encoded.outputs[kind] for encoded in each] for kind in each[0].outputs}
+    outputs = {
+        kind: SimpleNamespace(
+            **{name: _joined([vars(part)[name] for part in parts], name) for name in vars(parts[0])}
+        )
+        for kind, parts in kinds.items()
+    }
+    return Encoded(outputs, each[0].spent)
+
+
+def _joined(parts: Sequence[Any], name: str) -> Any:
+    """Features lead with their media, or are listed by them; those of the deepstack are listed by layer."""
+    if isinstance(parts[0], torch.Tensor):
+        return torch.cat(list(parts))
+    if name == "deepstack_features":
+        return [_joined(layer, "") for layer in zip(*parts, strict=True)]
+    return [features for part in parts for features in part]
+
+
 def prefill(
     model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], encoded: Encoded | None = None
 ) -> Prefilled:
     """Run prompts through the model's own generate path.
 
     inputs: what `generate` takes, left-padded to one length, with its `attention_mask` [rows, tokens].
-    encoded: what the towers made of the media of `inputs`, a single request then; they do not run again.
+    encoded: what the towers made of the media of `inputs`; they do not run again.
     """
     positions = _positions(model, inputs)
     return _run(model, _with(inputs, encoded), positions, DynamicCache(config=text_config(model)))

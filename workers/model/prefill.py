@@ -72,13 +72,20 @@ class Prefiller:
     def _split(self, openings: list[Opening]) -> list[list[Opening]]:
         """Groups for one forward each: from scratch, with encoded media, from cached states."""
         fresh = [opening for opening in openings if opening.hit is None]
-        apart = [[opening] for opening in fresh if opening.encoded or opening.encodes]
-        fresh = [opening for opening in fresh if not (opening.encoded or opening.encodes)]
-        together = groups.split([opening.prompt for opening in fresh], self._max_tokens)
+        encoding = [[opening] for opening in fresh if opening.encodes]
+        split = []
+        for has_encoded in (False, True):
+            alike = [
+                opening
+                for opening in fresh
+                if not opening.encodes and (opening.encoded is not None) is has_encoded
+            ]
+            together = groups.split([opening.prompt for opening in alike], self._max_tokens)
+            split += [[alike[member] for member in members] for members in together]
         resumed = [opening for opening in openings if opening.hit is not None]
         return [
-            *([fresh[member] for member in members] for members in together),
-            *apart,
+            *split,
+            *encoding,
             *resume.split(resumed, self._specs, self._reuse.rules, self._max_tokens),
         ]
 
@@ -116,7 +123,7 @@ class Prefiller:
 
     def _from_scratch(self, group: list[Opening]) -> "_Computed":
         inputs = groups.collate([opening.prompt for opening in group], self._pad_id, self._model.device)
-        encoded, encoding = self._reuse.encode(group[0], inputs)
+        encoded, encoding = self._reuse.encode(group, inputs)
         prefilled = hooks.prefill(self._model, inputs, encoded)
         sources = [(prefilled, row) for row in range(len(group))]
         return _Computed(prefilled.logits, sources, encoding.encoded)
@@ -124,7 +131,7 @@ class Prefiller:
     def _from_cached(self, group: list[Opening]) -> "_Computed":
         model, specs = self._model, self._specs
         layout = resume.collate(group, self._pad_id, model.device)
-        encoded, encoding = self._reuse.encode(group[0], layout.inputs)
+        encoded, encoding = self._reuse.encode(group, layout.inputs)
         cache = prefix_states.lay_out(model, specs, [_beginning(opening) for opening in group])
         prefilled = hooks.prefill_on(
             model, layout.inputs, cache, layout.num_new, spent=layout.spent, encoded=encoded

@@ -41,7 +41,7 @@ def split(
     kinds: dict[tuple[object, ...], list[Opening]] = {}
     for opening in openings:
         assert opening.hit is not None
-        alone = opening.prefill.sequence_id if opening.encoded or opening.encodes else None
+        alone = opening.prefill.sequence_id if opening.encodes else opening.encoded is not None
         shapes = cross_shapes(opening.hit.entry.states, specs)
         kinds.setdefault((alone, opening.needs_media, shapes, alike(opening.prompt)), []).append(opening)
     groups = []

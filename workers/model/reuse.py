@@ -58,7 +58,7 @@ class Reuse:
             else:
                 opening = Opening(prefill, prompt, hit=self.find(prompt.content))
                 self._place(opening, prompt.content, found)
-        found.openings = {place: self._counted(opening) for place, opening in found.openings.items()}
+        self._count(found)
         return found
 
     def find(self, content: Content) -> Hit | None:
@@ -71,16 +71,16 @@ class Reuse:
                 best = Hit(entry, cut)
         return best
 
-    def encode(self, opening: Opening, inputs: Mapping[str, torch.Tensor]) -> tuple[Encoded | None, Findings]:
-        """What stands for an opening's media; the towers run for it if it asks for that."""
-        content = opening.prompt.content
-        if not opening.encodes or content is None or self.encodings is None:
-            return opening.encoded, Findings()
+    def encode(
+        self, group: Sequence[Opening], inputs: Mapping[str, torch.Tensor]
+    ) -> tuple[Encoded | None, Findings]:
+        """What stands for the media of a group; the towers run for a single opening that asks for it."""
+        content = group[0].prompt.content
+        if not group[0].encodes or content is None or self.encodings is None:
+            held = [opening.encoded for opening in group if opening.encoded is not None]
+            return hooks.encoded_together(held) if held else None, Findings()
         key = media_key(content)
-        encoded = self._encoded.get(key)
-        self.encodings.note(content, found=encoded is not None)
-        if encoded is not None:
-            return encoded, Findings()
+        self.encodings.note(content, found=False)
         encoded = hooks.encode(self._model, inputs)
         if encoded is None:
             return None, Findings()
@@ -141,6 +141,19 @@ class Reuse:
 
     def _num_seen(self, content: Content) -> int:
         return self.prefixes.num_seen(content) if self.prefixes is not None else 0
+
+    def _count(self, found: Round) -> None:
+        """Let the caches look at what begins now. Media that are being encoded are waited for."""
+        openings, encoding = {}, set()
+        for place, opening in found.openings.items():
+            content = opening.prompt.content
+            if content is not None and opening.needs_media and media_key(content) in encoding:
+                found.waiting.append(opening.prefill)
+                continue
+            openings[place] = counted = self._counted(opening)
+            if counted.encodes and content is not None:
+                encoding.add(media_key(content))
+        found.openings = openings
 
     def _counted(self, opening: Opening) -> Opening:
         """The opening with what the caches think of it, which count it."""
