@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
     PretrainedConfig,
@@ -21,10 +20,10 @@ from transformers.utils.logging import disable_progress_bar
 from service.contract.media import MediaNeeds
 from service.errors import ConfigurationError
 from service.settings import QUANT_BITS, Settings
-from workers.model.checkpoints import Checkpoint, find_checkpoint
+from workers.model.checkpoints import Checkpoint, find_checkpoint, load_config
 from workers.model.devices import check_memory, choose_device, choose_dtype, refuse_what_cannot_load
 from workers.model.fuse import fuse_activations
-from workers.model.kernels import decode_attention
+from workers.model.kernels import attention
 from workers.model.packed import PACKED, KernelChoice, choose_linears
 from workers.model.processors import load_processor, processor_backend
 from workers.model.prompts import Prompter
@@ -134,14 +133,14 @@ def load(options: LoadOptions) -> Loaded:
     dtype = choose_dtype(options.dtype, device)
     template = load_template(options.chat_template) if options.chat_template else None
     checkpoint = find_checkpoint(options.model, options.revision, options.hub_cache)
-    config = read_config(checkpoint)
+    config = load_config(checkpoint.folder)
     processor = load_processor(checkpoint.folder, config)
     model = load_model(checkpoint, config, options)
     _use_cores(model, options.num_threads)
     linears = choose_linears(model, options.linear_kernel)
     if linears.kernel == PACKED:
         fuse_activations(model)
-    streams = device.type == "cpu" and decode_attention.install()
+    has_kernels = device.type == "cpu" and attention.install()
     prompter = Prompter(processor, config, template=template, eos_ids=_eos_ids(model, processor), dtype=dtype)
     seconds = time.perf_counter() - started
     provenance = {
@@ -153,17 +152,11 @@ def load(options: LoadOptions) -> Loaded:
         "linear_kernel": linears.kernel,
         "quantized_kernel": linears.quantized_kernel if describe(model) else None,
         "rebuilt_layers": linears.num_rebuilt,
-        "decode_attention": "streaming" if streams else "torch",
+        "attention_kernel": "sluice" if has_kernels else "torch",
         "processor": processor_backend(),
     }
     _log_loaded(model, linears, provenance, seconds)
     return Loaded(model, prompter, checkpoint.revision, seconds, provenance)
-
-
-def read_config(checkpoint: Checkpoint) -> PretrainedConfig:
-    """The configuration of what answers in text; of a family that also talks, of the part that thinks."""
-    config: PretrainedConfig = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
-    return getattr(config, "thinker_config", None) or config
 
 
 def load_model(checkpoint: Checkpoint, config: PretrainedConfig, options: LoadOptions) -> PreTrainedModel:
