@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
-from transformers import CONFIG_MAPPING, __version__
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, __version__
 
 from service.errors import ConfigurationError
 
@@ -71,6 +71,12 @@ def find_checkpoint(model: str, revision: str | None = None, hub_cache: Path | N
             hint="Convert its weights to safetensors; pickled weights can run code and are not loaded.",
         )
     return Checkpoint(Path(model).name, folder, _revision(folder), config)
+
+
+def load_config(folder: Path) -> PretrainedConfig:
+    """The configuration of what answers in text; of a family that also talks, of the part that thinks."""
+    config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return getattr(config, "thinker_config", None) or config
 
 
 def damaged_weights(name: str) -> ConfigurationError:

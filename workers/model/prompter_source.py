@@ -5,9 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers import AutoConfig
-
-from workers.model.checkpoints import find_checkpoint
+from workers.model.checkpoints import find_checkpoint, load_config
 from workers.model.processors import load_processor
 from workers.model.prompts import Prompter
 from workers.model.templates import load_template
@@ -47,7 +45,7 @@ class PrompterSource:
         """A prompter that prepares; it does not know which tokens end an answer."""
         import torch
 
-        config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        config = load_config(Path(self.folder))
         processor = load_processor(Path(self.folder), config)
         template = load_template(Path(self.chat_template)) if self.chat_template else None
         return Prompter(processor, config, template=template, dtype=getattr(torch, self.dtype))

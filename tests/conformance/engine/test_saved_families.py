@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny_families import FAMILIES
 from transformers import PreTrainedModel, Qwen2_5OmniConfig, Qwen3OmniMoeConfig
 
-from workers.model.checkpoints import find_checkpoint
-from workers.model.loading import LoadOptions, load_model, read_config
+from workers.model.checkpoints import find_checkpoint, load_config
+from workers.model.loading import LoadOptions, load_model
 
 WITH_TALKER = {"qwen2_5_omni": Qwen2_5OmniConfig, "qwen3_omni_moe": Qwen3OmniMoeConfig}
 
@@ -19,7 +19,7 @@ WITH_TALKER = {"qwen2_5_omni": Qwen2_5OmniConfig, "qwen3_omni_moe": Qwen3OmniMoe
 def loaded(folder: Path) -> PreTrainedModel:
     checkpoint = find_checkpoint(str(folder))
     options = LoadOptions(model=str(folder), device="cpu", dtype="float32")
-    model = load_model(checkpoint, read_config(checkpoint), options)
+    model = load_model(checkpoint, load_config(checkpoint.folder), options)
     assert model.generation_config is not None
     model.generation_config.eos_token_id = None
     return model
