@@ -8,16 +8,23 @@ from functools import cache
 from typing import TypeAlias
 
 import torch
-from answers import decided_answer
+from answers import decided_answer, sequences_of, together
 from crowds import family_of
 from tiny_families.family import FIRST_SPECIAL, VOCABULARY, Family, Inputs, words
 from torch import Generator, Tensor
 from transformers import PreTrainedModel
 
+from workers.engine.config import EngineConfig
+from workers.engine.protocol import Sequence
 from workers.model.content import content_of, media_digest
 from workers.model.groups import PER_TOKEN
 from workers.model.prepared import Prepared
+from workers.model.slot_model import TorchSlotModel
 
+CACHES = {"prefix_cache_bytes": 1 << 26, "encoder_cache_bytes": 1 << 26}
+# So few prompt tokens that every step takes in one prompt.
+ONE_A_STEP = EngineConfig(prefill_group=1, max_prefill_tokens=8)
+AT_ONCE = EngineConfig(prefill_group=10)
 ANSWER_TOKENS = 10
 # How many of the ten can be spared something: all but the first of each kind.
 NUM_SPARED = 7
@@ -165,3 +172,12 @@ def with_other_media(prompt: Prepared) -> Prepared:
         for name, tensor in prompt.inputs.items()
     }
     return scoped(inputs)
+
+
+def asking(slots: TorchSlotModel, *prompts: Prepared, config: EngineConfig = ONE_A_STEP) -> list[Sequence]:
+    """Ask prompts one after the other for six tokens each."""
+    sequences = sequences_of([(prompt, 6) for prompt in prompts])
+    together(slots, sequences, config)
+    # The rows of the last answers are still held: another engine shall find the slots empty.
+    slots._order.clear()
+    return sequences

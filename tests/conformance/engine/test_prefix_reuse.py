@@ -6,10 +6,13 @@ import pytest
 import torch
 from answers import broken, sequences_of, slots_of, together
 from beginnings import (
+    AT_ONCE,
+    CACHES,
     NUM_SPARED,
+    ONE_A_STEP,
     Beginnings,
+    asking,
     beginnings_of,
-    media_behind_texts,
     of_scope,
     same_media,
     scoped,
@@ -22,18 +25,9 @@ from tiny_families import FAMILIES
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.protocol import Sampling, Sequence
-from workers.model import hooks
 from workers.model.content import Content
-from workers.model.prefix_cache import CutRules, PrefixCache
-from workers.model.prepared import Prepared
+from workers.model.prefix_cache import CutRules
 from workers.model.slot_model import TorchSlotModel
-
-CACHES = {"prefix_cache_bytes": 1 << 26, "encoder_cache_bytes": 1 << 26}
-# So few prompt tokens that every step takes in one prompt.
-ONE_A_STEP = EngineConfig(prefill_group=1, max_prefill_tokens=8)
-AT_ONCE = EngineConfig(prefill_group=10)
-# Families whose towers transformers cannot run apart from their decoders.
-NEVER_ENCODED = {"mllama", "phi4_multimodal", "voxtral"}
 
 
 @pytest.fixture(params=list(FAMILIES), scope="session")
@@ -44,21 +38,6 @@ def beginnings(request: pytest.FixtureRequest) -> Beginnings:
 
 def caching(beginnings: Beginnings, num_slots: int = 4, **options: int) -> TorchSlotModel:
     return slots_of(beginnings.family.model, num_slots=num_slots, **(CACHES | options))
-
-
-def prefixes(slots: TorchSlotModel) -> PrefixCache:
-    found = slots._reuse.prefixes
-    assert found is not None
-    return found
-
-
-def asking(slots: TorchSlotModel, *prompts: Prepared, config: EngineConfig = ONE_A_STEP) -> list[Sequence]:
-    """Ask prompts one after the other for six tokens each."""
-    sequences = sequences_of([(prompt, 6) for prompt in prompts])
-    together(slots, sequences, config)
-    # The rows of the last answers are still held: another engine shall find the slots empty.
-    slots._order.clear()
-    return sequences
 
 
 @pytest.mark.parametrize("config", [ONE_A_STEP, AT_ONCE], ids=["one a step", "at once"])
@@ -75,7 +54,7 @@ def test_prompts_that_begin_alike_stay_exact(
     assert [sequence.tokens for sequence in sequences] == beginnings.answers
     spared = [sequence.num_cached_tokens for sequence in sequences]
     assert sum(num > 0 for num in spared) >= NUM_SPARED - 2
-    counters = prefixes(slots).counters
+    counters = slots.cache_counters["prefix"]
     assert (counters.hits, counters.tokens_saved) == (sum(num > 0 for num in spared), sum(spared))
 
 
@@ -94,33 +73,6 @@ def test_no_tower_runs_for_media_that_lie_in_a_cached_beginning(beginnings: Begi
     assert third.num_cached_tokens >= prompts[2].content.media_stop  # type: ignore[union-attr]
     assert runs == []
     assert runs_without
-
-
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in NEVER_ENCODED])
-def test_media_behind_other_words_are_encoded_twice_at_most(name: str) -> None:
-    family = family_of(name)
-    kind = next(kind for kind in ("image", "video") if kind in family.kinds)
-    asked = media_behind_texts(family, 5, kind)
-    slots = slots_of(family.model, **CACHES)
-
-    with tower_runs(family.model) as first_runs:
-        first = asking(slots, *(prompt for prompt, _ in asked[:2]))
-    with tower_runs(family.model) as runs:
-        later = asking(slots, *(prompt for prompt, _ in asked[2:]))
-
-    assert first_runs
-    assert runs == []
-    assert [each.tokens for each in [*first, *later]] == [answer[:6] for _, answer in asked]
-    assert slots._reuse.encodings is not None
-    counters = slots._reuse.encodings.counters
-    assert (counters.hits, counters.misses) == (3, 2)
-    assert 0 < counters.bytes_held <= CACHES["encoder_cache_bytes"]
-
-
-@pytest.mark.parametrize("name", sorted(NEVER_ENCODED))
-def test_a_family_whose_towers_cannot_run_apart_has_no_encoder_cache(name: str) -> None:
-    assert not hooks.can_encode(family_of(name).model)
-    assert slots_of(family_of(name).model, **CACHES)._reuse.encodings is None
 
 
 @pytest.mark.parametrize("name", ["gemma3", "idefics3", "qwen2_5_vl", "qwen3_5", "mllama"])
@@ -176,19 +128,6 @@ def test_tenants_never_meet(name: str, asker: str) -> None:
         answer = asking(slots, of_scope(last, asker))[0]
 
     assert bool(answer.num_cached_tokens) is (asker == "ours")
-    assert bool(runs) is (asker == "theirs")
-
-
-@pytest.mark.parametrize("asker", ["ours", "theirs"])
-def test_tenants_share_no_encoded_media(asker: str) -> None:
-    family = family_of("llava")
-    *prompts, last = [prompt for prompt, _ in media_behind_texts(family, 4, "image")]
-    slots = slots_of(family.model, **CACHES)
-    asking(slots, *prompts)
-
-    with tower_runs(family.model) as runs:
-        asking(slots, of_scope(last, asker))
-
     assert bool(runs) is (asker == "theirs")
 
 
@@ -284,9 +223,8 @@ def test_what_is_not_finite_never_enters_a_cache(name: str) -> None:
     events = together(slots, sequences, AT_ONCE)
 
     assert broken(events) == dict.fromkeys(range(4), "model_failed")
-    assert prefixes(slots).counters.bytes_held == 0
-    assert slots._reuse.encodings is not None
-    assert slots._reuse.encodings.counters.bytes_held == 0
+    assert slots.cache_counters["prefix"].bytes_held == 0
+    assert slots.cache_counters["encoder"].bytes_held == 0
 
 
 def test_the_caches_keep_to_their_budgets_and_drop_what_was_longest_of_no_use() -> None:
@@ -296,9 +234,9 @@ def test_the_caches_keep_to_their_budgets_and_drop_what_was_longest_of_no_use() 
     strangers = [scoped(family.kinds["image"](generator, 30)) for _ in range(8)]
     probe = caching(beginnings)
     asking(probe, strangers[0])
-    each = prefixes(probe).counters.bytes_held
+    each = probe.cache_counters["prefix"].bytes_held
     slots = caching(beginnings, prefix_cache_bytes=3 * each)
-    counters = prefixes(slots).counters
+    counters = slots.cache_counters["prefix"]
     for number, stranger in enumerate(strangers):
         asking(slots, stranger)
         if number:
@@ -328,5 +266,4 @@ def test_a_cache_that_fails_costs_no_request_its_answer(monkeypatch: pytest.Monk
 def test_without_a_budget_nothing_is_kept() -> None:
     slots = caching(beginnings_of("idefics3"), prefix_cache_bytes=0, encoder_cache_bytes=0)
 
-    assert slots._reuse.prefixes is None
-    assert slots._reuse.encodings is None
+    assert slots.cache_counters == {}
