@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, OutOfMemory
 from workers.engine.config import EngineConfig
 from workers.engine.protocol import SlotModel
 from workers.model import parity, slot_memory
@@ -63,7 +63,13 @@ def make_slot_model(loaded: Loaded, limits: Limits, config: EngineConfig) -> Ser
         ),
     )
     wanted = _references(loaded)
-    slots, reason = _checked(loaded, lambda: _slots(loaded, limits, room, config), wanted)
+    try:
+        slots, reason = _checked(loaded, lambda: _slots(loaded, limits, room, config), wanted)
+    except OutOfMemory as error:
+        # What else holds memory was not foreseen: half as many slots may find room.
+        if room.num_slots == 1:
+            raise slot_memory.no_room() from error
+        return make_slot_model(loaded, replace(limits, num_slots=room.num_slots // 2), config)
     loaded.provenance["batching"] = "static" if slots is None else "slots"
     if slots is not None:
         return Serving(slots, config)
@@ -141,6 +147,8 @@ def _checked(
         model = make()
         reason = parity.mismatch(model, wanted, loaded.model.dtype) if wanted else None
     except torch.AcceleratorError:
+        raise
+    except OutOfMemory:
         raise
     except ConfigurationError as error:
         if error.code != "unsupported_model":

@@ -74,6 +74,20 @@ class DrawPlan:
         return frozenset(offset for masks in self.masks for offset in masks.failed)
 
 
+_PLAIN = DrawPlan((), None, (), None, {}, ())
+
+
+def is_plain(sampling: Sampling) -> bool:
+    """Whether a request takes the largest logit, whatever it is, and asks for nothing besides."""
+    wish = Wish(0, sampling)
+    return not (
+        wish.is_edited
+        or wish.draw is not None
+        or sampling.min_tokens > 0
+        or sampling.num_logprobs is not None
+    )
+
+
 class Planner:
     """Makes plans for ranges of rows. counts: of all slots."""
 
@@ -82,11 +96,13 @@ class Planner:
         self._device = device
 
     def plan(self, start: int, wishes: Sequence[Wish], vocabulary: int) -> DrawPlan:
-        """Plan the rows [start, start + len(wishes))."""
-        special = [wish for wish in wishes if wish.is_edited or wish.draw is not None]
-        special.sort(key=_kind)
+        """Plan a range of rows from `start` on. wishes: of those that are not plain."""
+        if not wishes:
+            return _PLAIN
+        drawn = [wish for wish in wishes if wish.is_edited or wish.draw is not None]
+        drawn.sort(key=_kind)
         batches, masks = [], []
-        for _, members in groupby(special, key=_kind):
+        for _, members in groupby(drawn, key=_kind):
             batch, its_masks = self._batch(start, list(members), vocabulary)
             batches.append(batch)
             masks += its_masks
@@ -94,7 +110,7 @@ class Planner:
         constraints = ((wish.offset, constraint_of(wish.sampling)) for wish in wishes)
         return DrawPlan(
             batches=tuple(batches),
-            asked=logprobs.asked([wish.sampling for wish in wishes], self._device),
+            asked=logprobs.asked([(wish.offset, wish.sampling) for wish in wishes], self._device),
             early=tuple(wish.offset for wish in wishes if wish.banned),
             penalised=self._places(start, penalised) if penalised else None,
             constraints={offset: found for offset, found in constraints if found is not None},

@@ -1,6 +1,6 @@
 """What the model itself thought of a drawn token: logarithms of its probabilities, for rows that ask."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,9 +48,9 @@ class DrawnLogprobs:
         }
 
 
-def asked(settings: list[Sampling], device: torch.device) -> Asked | None:
-    """Who asks among the rows of a range; None if nobody does."""
-    pairs = [(offset, wish.num_logprobs) for offset, wish in enumerate(settings)]
+def asked(wishes: Iterable[tuple[int, Sampling]], device: torch.device) -> Asked | None:
+    """Who asks among rows of a range, given with their offsets; None if nobody does."""
+    pairs = [(offset, sampling.num_logprobs) for offset, sampling in wishes]
     asking = [(offset, num_top) for offset, num_top in pairs if num_top is not None]
     if not asking:
         return None

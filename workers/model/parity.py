@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from service.errors import OutOfMemory
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.protocol import (
@@ -66,9 +67,14 @@ def references(model: PreTrainedModel, max_seconds: float = 5.0) -> list[Referen
 
 
 def mismatch(slots: SlotModel, wanted: Ordered[Reference], dtype: torch.dtype) -> str | None:
-    """Run the same prompts through a slot model, which holds nothing; a sentence if it says something else."""
+    """Run the same prompts through a slot model, which holds nothing; a sentence if it says something else.
+
+    Errors: OutOfMemory if its rows cannot be reserved.
+    """
     told: list[list[tuple[int, Logprobs]]] = [[] for _ in wanted]
     for event in _run(slots, wanted):
+        if isinstance(event, Broken) and event.code == "out_of_memory":
+            raise OutOfMemory("The device has no memory for the slots.")
         if isinstance(event, Broken):
             return f"a prompt failed: {event.code}"
         if isinstance(event, Progress):

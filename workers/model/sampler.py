@@ -10,7 +10,7 @@ import torch
 
 from workers.engine.protocol import Sampling
 from workers.model import logprobs, penalties
-from workers.model.draw_plan import DrawBatch, DrawPlan, Planner, Wish
+from workers.model.draw_plan import DrawBatch, DrawPlan, Planner, Wish, is_plain
 from workers.model.drawing import ints_of, reals_of
 from workers.model.draws import Draw
 from workers.model.penalties import Penalties
@@ -52,6 +52,7 @@ class RowSampler:
         self._ints = torch.zeros(num_slots, 4, dtype=torch.long, device=device)
         self._penalties = Penalties(num_slots, device)
         self._planner = Planner(self._penalties, device)
+        self._special: set[int] = set()
         self._plans: dict[tuple[int, int], DrawPlan] = {}
 
     def load(self, row: int, state: RowState) -> None:
@@ -60,6 +61,10 @@ class RowSampler:
         self._settings[row] = sampling
         self._drawn[row] = state.drawn
         self._plans.clear()
+        if is_plain(sampling):
+            self._special.discard(row)
+        else:
+            self._special.add(row)
         if sampling.temperature > 0:
             self._reals[row] = torch.tensor(reals_of(sampling), dtype=torch.float32)
             self._ints[row] = torch.tensor(ints_of(sampling, state.drawn))
@@ -112,7 +117,8 @@ class RowSampler:
     def _plan(self, start: int, stop: int, vocabulary: int) -> DrawPlan:
         plan = self._plans.get((start, stop))
         if plan is None or (plan.early and self._may_end(start, plan)):
-            wishes = [Wish(row - start, self._settings[row], self._banned(row)) for row in range(start, stop)]
+            special = [row for row in sorted(self._special) if start <= row < stop]
+            wishes = [Wish(row - start, self._settings[row], self._banned(row)) for row in special]
             plan = self._plans[start, stop] = self._planner.plan(start, wishes, vocabulary)
         return plan
 

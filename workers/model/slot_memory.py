@@ -71,7 +71,12 @@ def fit(slot: SlotBytes, num_bytes: int, num_slots: int, max_context_tokens: int
     for num_tokens in shorter:
         if num_tokens % _CONTEXT_STEP == 0 and slot.of(num_tokens) <= num_bytes:
             return Room(1, num_tokens, 0)
-    raise ConfigurationError(
+    raise no_room()
+
+
+def no_room() -> ConfigurationError:
+    """Not even one request fits."""
+    return ConfigurationError(
         "There is no memory left for even one request beside the model.",
         code="out_of_memory",
         hint="Quantize the model to fewer bits, choose a smaller model, or another device.",

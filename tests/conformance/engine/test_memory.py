@@ -11,7 +11,7 @@ from tiny_families import FAMILIES
 from service.errors import ConfigurationError
 from service.settings import BUNDLED_MODEL
 from workers.engine.config import EngineConfig
-from workers.model import slot_memory
+from workers.model import slot_layers, slot_memory
 from workers.model.choose_model import Limits, make_slot_model
 from workers.model.loading import Loaded, LoadOptions, load
 
@@ -88,3 +88,18 @@ def test_a_container_has_no_more_than_its_limit(
     assert slot_memory.free_bytes(CPU) == 1700
     (folder / "memory.max").write_text("max\n")
     assert slot_memory.free_bytes(CPU) > 1700
+
+
+def test_slots_that_cannot_be_reserved_after_all_become_fewer(
+    bundled: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = slot_layers._reserve
+
+    def reserve(num_slots: int, *shape: object) -> torch.Tensor:
+        if num_slots > 4:
+            raise torch.OutOfMemoryError("no memory")
+        return truth(num_slots, *shape)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(slot_layers, "_reserve", reserve)
+
+    assert make_slot_model(bundled, Limits(16, 256), EngineConfig()).model.num_slots == 4
