@@ -1,6 +1,9 @@
 """One weight as HQQ stores it: a few bits for each number, a scale and a zero for each group."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
+from typing import TypeAlias
 
 import torch
 from hqq.core.quantize import Quantizer  # type: ignore[import-untyped]
@@ -12,6 +15,9 @@ _SMALLEST_GROUP = min(QUANT_GROUP_SIZES)
 # What the solver works on at a time on a CPU: its twenty rounds run four times faster on what fits a core's cache.
 _SOLVED_NUMBERS = 1 << 17
 _ROUNDS_FOR_TWO_LEVELS = 4
+
+# Integers as bytes [groups, group size], then scale and zero [groups, 1].
+Levels: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +75,7 @@ class Stored:
 @torch.no_grad()
 def quantize(weight: Tensor, scheme: Scheme, dtype: torch.dtype) -> Stored:
     """Store `weight` [out, in], on its device, for a model that computes in `dtype`."""
-    size = _SOLVED_NUMBERS if weight.device.type == "cpu" else weight.numel()
-    rows = max(1, size // weight.shape[1])
-    parts = [_solve(part, scheme) for part in torch.split(weight, rows)]
+    parts = _solve_on_cpu(weight, scheme) if weight.device.type == "cpu" else [_solve(weight, scheme)]
     levels, scale, zero = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     number = scheme.arithmetic_dtype(dtype)
     # HQQ solves in inference mode, whose tensors must not leak into a model; copies are ordinary ones.
@@ -96,8 +100,24 @@ def unpack(stored: Stored, scheme: Scheme, dtype: torch.dtype) -> Tensor:
     return levels[: stored.scale.shape[0]]
 
 
-def _solve(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor, Tensor]:
-    """Levels [groups, group size] as bytes, scale and zero of some rows."""
+def _solve_on_cpu(weight: Tensor, scheme: Scheme) -> list[Levels]:
+    """By blocks of rows, as many at a time as torch has threads.
+
+    Each block has one thread: threads that share one wait for each other after every operation.
+    """
+    blocks = torch.split(weight, max(1, _SOLVED_NUMBERS // weight.shape[1]))
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(num_threads) as solvers:
+            return list(solvers.map(_solve, blocks, repeat(scheme)))
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+@torch.no_grad()
+def _solve(weight: Tensor, scheme: Scheme) -> Levels:
+    """The levels of some rows."""
     if scheme.bits == 1:
         return _two_levels(weight.float().reshape(-1, scheme.group_size))
     levels, solved = Quantizer.quantize(
@@ -113,7 +133,7 @@ def _solve(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor, Tensor]:
     return levels.to(torch.uint8), solved["scale"], solved["zero"]
 
 
-def _two_levels(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _two_levels(groups: Tensor) -> Levels:
     """One bit: the two numbers that are closest to each group's numbers (Lloyd's algorithm).
 
     HQQ's solver leaves the ends of the range as the levels, which is further from the weight than zeros would be.

@@ -127,3 +127,20 @@ def test_weights_of_zeros_stay_zeros(bits: int) -> None:
     layer.weight.zero_()
 
     assert torch.equal(quantized(layer, bits).dequantize(), layer.weight)
+
+
+@pytest.mark.parametrize("bits", MAX_ERROR)
+def test_a_weight_is_stored_the_same_by_any_number_of_threads(
+    bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hqq_weight, "_SOLVED_NUMBERS", 5000)
+    layer, before = linear(256, 512), torch.get_num_threads()
+    alone = quantized(layer, bits)
+    torch.set_num_threads(3)
+    try:
+        shared = quantized(layer, bits)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+    assert all(torch.equal(*pair) for pair in zip(alone.buffers(), shared.buffers(), strict=True))
