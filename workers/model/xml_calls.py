@@ -1,19 +1,18 @@
 """Qwen 3.5's calls, whose arguments are elements: `<function=f><parameter=a>…</parameter></function>`."""
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from service.contract.tools import Tool
-from workers.model.call_text import arguments_text, find_marker, is_name, lark_string, loaded, skip_space
-from workers.model.grammar_check import JSON_OPTIONS
+from workers.model.call_text import arguments_text, find_marker, is_name, lark_string, skip_space
 from workers.model.json_calls import CLOSE, OPEN, HermesSyntax, end_with
 from workers.model.tool_grammar import ANY_TEXT, alternatives, repeated, schema_of
 from workers.model.tools import NO_CALL, CallSyntax, Read, ToolFormat, ToolParser
+from workers.model.xml_values import value_of, value_rule
 
 _FUNCTION, _FUNCTION_END = "<function=", "</function>"
-_PARAMETER_END = "</parameter>"
+_AFTER_VALUE = "\n</parameter>\n"
 _PARAMETER = re.compile(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
 
 
@@ -55,44 +54,12 @@ class XmlSyntax(CallSyntax):
             return None
         known = self._properties.get(name, {})
         arguments = arguments_text(
-            {key.strip(): _typed(text, known.get(key.strip())) for key, text in _PARAMETER.findall(elements)}
+            {
+                key.strip(): value_of(text, known.get(key.strip()))
+                for key, text in _PARAMETER.findall(elements)
+            }
         )
         return None if arguments is None else (name, arguments)
-
-
-def _typed(text: str, schema: Any) -> Any:
-    """The value that an element's text stands for: text, unless its schema says otherwise."""
-    types = _types(schema)
-    if not types or types == {"string"}:
-        return text
-    try:
-        value = loaded(text)
-    except ValueError:
-        return {"True": True, "False": False, "None": None}.get(text, text)
-    return text if "string" in types and not _fits(value, types) else value
-
-
-def _fits(value: Any, types: set[str]) -> bool:
-    """Whether a parsed value is of one of the types, text aside."""
-    kinds: Mapping[type, set[str]] = {
-        bool: {"boolean"},
-        int: {"integer", "number"},
-        float: {"number"},
-        type(None): {"null"},
-        dict: {"object"},
-        list: {"array"},
-    }
-    return bool(kinds.get(type(value), set()) & types)
-
-
-def _types(schema: Any) -> set[str]:
-    if not isinstance(schema, dict):
-        return set()
-    declared = schema.get("type")
-    own = {declared} if isinstance(declared, str) else set(declared if isinstance(declared, list) else ())
-    choices = [choice for key in ("anyOf", "oneOf") for choice in schema.get(key) or []]
-    refers = {"object"} if "$ref" in schema else set()
-    return own.union(refers, *map(_types, choices))
 
 
 def _properties(tool: Tool) -> dict[str, Any]:
@@ -116,40 +83,17 @@ class XmlFormat(ToolFormat):
         else:
             block = f'block: opening call\nopening[lazy]: TEXT "{OPEN}"\n{ANY_TEXT}'
             start = f"start: {'block* end' if parallel else 'block | end'}\nend: TEXT\n"
-        return (
-            start
-            + block
-            + calls
-            + f"text_end[lazy]: TEXT {lark_string(chr(10) + _PARAMETER_END + chr(10))}\n"
-        )
+        return start + block + calls + f"text_end[lazy]: TEXT {lark_string(_AFTER_VALUE)}\n"
 
 
 def _call_rules(number: int, tool: Tool) -> str:
     schema = schema_of(tool)
-    required = set(schema.get("required") or [])
+    required = schema.get("required")
     parts, rules = [], []
     for place, (key, value) in enumerate(_properties(tool).items()):
         name = f"param_{number}_{place}"
-        parts.append(name if key in required else f"{name}?")
-        rules.append(f"{name}: {_element(key, value, schema, is_strict=bool(tool.function.strict))}\n")
+        parts.append(name if isinstance(required, list) and key in required else f"{name}?")
+        rule = value_rule(value, schema, _AFTER_VALUE, is_strict=bool(tool.function.strict))
+        rules.append(f"{name}: {lark_string(f'<parameter={key}>{chr(10)}')} {rule}\n")
     head = lark_string(f"\n{_FUNCTION}{tool.function.name}>\n")
     return f'call_{number}: {head} {" ".join(parts)} "{_FUNCTION_END}\\n{CLOSE}"\n' + "".join(rules)
-
-
-def _element(key: str, schema: Any, root: Mapping[str, Any], *, is_strict: bool) -> str:
-    """One parameter. Text is free unless it is one of a few; anything else is JSON."""
-    begin, end = lark_string(f"<parameter={key}>\n"), lark_string(f"\n{_PARAMETER_END}\n")
-    types = _types(schema)
-    if types and "string" not in types:
-        wanted = schema | {name: root[name] for name in ("$defs", "definitions") if name in root}
-        options = JSON_OPTIONS | {"lenient": not is_strict}
-        return f"{begin} %json {json.dumps(wanted | {'x-guidance': options})} {end}"
-    choices = schema.get("enum") if isinstance(schema, dict) else None
-    if isinstance(choices, list) and choices:
-        return f"{begin} ({' | '.join(lark_string(_shown(choice)) for choice in choices)}) {end}"
-    # Lazy: the text ends with the first end of a parameter in it.
-    return f"{begin} text_end"
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

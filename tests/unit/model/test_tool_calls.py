@@ -15,6 +15,7 @@ from workers.model.gemma_calls import GemmaSyntax
 from workers.model.json_calls import HermesSyntax, LlamaSyntax, MistralSyntax
 from workers.model.tools import CallSyntax, TextPiece, ToolCall, ToolEvent, ToolParser
 from workers.model.xml_calls import XmlSyntax
+from workers.model.xml_values import value_of
 
 TOOLS = TypeAdapter(list[Tool]).validate_python(
     [
@@ -234,6 +235,27 @@ def test_no_text_is_lost_and_no_cut_changes_it(syntax: str, pieces: list[str]) -
     assert (text, calls) == split(events_of(syntax, [written])) == split(events_of(syntax, list(written)))
     if not calls:
         assert text == written
+
+
+_KEYWORDS = ["type", "enum", "const", "anyOf", "oneOf", "$ref", "properties", "items"]
+ANY_SCHEMA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["string", "integer", "null", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYWORDS), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    schema=ANY_SCHEMA,
+    text=st.text(max_size=5) | st.sampled_from(["5", "null", "[1]", "True", "1e999", '"x"']),
+)
+@settings(deadline=None, max_examples=200)
+def test_no_schema_keeps_an_element_from_being_read(schema: Any, text: str) -> None:
+    value = value_of(text, schema)
+
+    assert value == text or json.dumps(value, allow_nan=False)
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from family_processors import gemma3, idefics, llava, picture, qwen, shown, user
+from family_processors import gemma3, idefics, llava, needs_torchvision, picture, qwen, shown, user
 from tool_models import some_tools, template_of, tokenizer_of, tool_processor
 
 from service.contract.tools import template_tools
@@ -105,7 +105,7 @@ def test_results_that_follow_each_other_are_one_turn_where_they_are_told_as_the_
     )
 
 
-@pytest.mark.parametrize("family", [qwen, idefics, gemma3, llava])
+@pytest.mark.parametrize("family", [pytest.param(qwen, marks=needs_torchvision), idefics, gemma3, llava])
 def test_tools_and_pictures_go_together_in_families_whose_templates_know_no_tools(
     family: Callable[[], Prompter],
 ) -> None:
