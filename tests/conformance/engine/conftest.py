@@ -12,9 +12,13 @@ from crowds import Crowd, crowd_of, family_of
 from tiny_families import FAMILIES, VARIANTS
 from tiny_families.family import Family
 
+from workers.model.kernels import attention
+
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
+def _as_loaded() -> Iterator[None]:
+    """One thread, and our attention kernels, as a CPU worker has them."""
+    attention.install()
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
