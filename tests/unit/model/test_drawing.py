@@ -13,7 +13,7 @@ from workers.model.drawing import gumbel, ints_of
 from workers.model.sampler import RowSampler, RowState
 
 PROMPT, ANSWER, EOS = (1, 4, 4, 9), (5, 5, 7), frozenset({2})
-NUM_DRAWS = 6_000
+NUM_DRAWS = 3_000
 ODD = tuple(range(1, VOCABULARY, 2))
 
 WISHES = {
