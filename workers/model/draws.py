@@ -10,7 +10,7 @@ from workers.model.constraints import TokenConstraint, accepts
 from workers.model.logprobs import DrawnLogprobs
 
 _NOT_FINITE = "The model gave numbers that are not finite on this request."
-_GRAMMAR_FAILED = "The grammar of this request allows no further token."
+_GRAMMAR_FAILED = "The grammar of this request could not be followed further."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
