@@ -55,15 +55,23 @@ class ToolPrompt:
         native = native_format(tokenizer, template) if _knows_tools(render) else None
         self.format: ToolFormat = native or HermesFormat(is_described=True)
         self._takes_system = native is not None or _takes_system(render)
+        # Gemma 4's first templates know results as a part of the message that called.
+        self._joins_results = "tool_responses" in template and "tool_call_id" not in template
 
     def shape(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None
     ) -> tuple[list[Message], list[dict[str, Any]] | None]:
         """Messages and tools as the template takes them, from what `template_tools` and `template_calls` make."""
-        named = _with_names(messages)
+        if not tools and not any(
+            message["role"] == "tool" or message.get("tool_calls") for message in messages
+        ):
+            return list(messages), None
+        named = _with_names([_plain(message) for message in messages])
         if not self.format.is_described:
             if isinstance(self.format, MistralFormat):
                 named = [_with_short_ids(message) for message in named]
+            if self._joins_results:
+                named = _with_results_joined(named)
             return named, list(tools) if tools else None
         told = _results_as_users([_call_as_text(message) for message in named])
         return (_described(told, tools, takes_system=self._takes_system) if tools else told), None
@@ -84,6 +92,27 @@ def _takes_system(render: Render) -> bool:
         return "probe of a rule" in render(talk, None)
     except (BadRequest, TypeError, ValueError, KeyError, AttributeError):
         return False
+
+
+def _plain(message: Message) -> Message:
+    """A message as templates of tools like it: a single text as it is, and no empty list of calls."""
+    content = message.get("content")
+    if isinstance(content, list) and all(part.get("type") == "text" for part in content) and len(content) < 2:
+        message = {**message, "content": text_of(message)}
+    return {key: value for key, value in message.items() if key != "tool_calls" or value}
+
+
+def _with_results_joined(messages: Sequence[Message]) -> list[Message]:
+    """Results as `tool_responses` of the message before them."""
+    joined: list[Message] = []
+    for message in messages:
+        if message["role"] == "tool" and joined and joined[-1]["role"] == "assistant":
+            response = {"name": message.get("name", "unknown"), "response": message["content"]}
+            responses = [*joined[-1].get("tool_responses", []), response]
+            joined[-1] = {**joined[-1], "tool_responses": responses}
+        else:
+            joined.append(message)
+    return joined
 
 
 def _with_names(messages: Sequence[Message]) -> list[Message]:

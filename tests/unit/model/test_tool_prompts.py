@@ -14,6 +14,7 @@ from workers.model.detokenize import Detokenizer, special_ids
 from workers.model.gemma_calls import GemmaFormat
 from workers.model.json_calls import HermesFormat, LlamaFormat, MistralFormat
 from workers.model.prompts import Prompter
+from workers.model.templates import ChatTemplate
 from workers.model.tools import ToolFormat
 from workers.model.xml_calls import XmlFormat
 
@@ -81,6 +82,49 @@ def test_the_shipped_mistral_template_writes_tools_before_the_last_question() ->
         "[TOOL_RESULTS]ed01972d3[TOOL_CONTENT]Rain all day.[/TOOL_RESULTS]"
         '[AVAILABLE_TOOLS][{"type": "function", "function": {"name": "now", "description": "", "parameters": {}}}]'
         "[/AVAILABLE_TOOLS][INST]Sure?[/INST]"
+    )
+
+
+def test_messages_reach_templates_of_tools_as_plain_text_and_without_empty_lists_of_calls() -> None:
+    strict = (
+        "{% for m in messages %}{{ m.role + ': ' + m.content }}{% if m.tool_calls is defined %}"
+        "{% for call in m.tool_calls %}<tool_call>{{ call.function.name }}({{ call.function.arguments | tojson }})"
+        "{% if loop.last %}{{ eos_token }}{% endif %}{% endfor %}{% endif %}{% endfor %}{{ tools | tojson }}"
+    )
+    chat = ChatFormat(tool_processor("plain"), ChatTemplate(strict))
+    talk = [
+        TALK[0],
+        {"role": "assistant", "content": [{"type": "text", "text": "Wait."}], "tool_calls": []},
+        *TALK,
+    ]
+    features = chat.apply(tool_processor("plain"), talk, {}, TOOLS[1:])
+
+    assert not chat.tool_format.is_described
+    assert (
+        tokenizer_of("plain")
+        .decode(features["input_ids"][0])
+        .startswith(
+            "user: Rain?\nassistant: Wait.\nuser: Rain?\n"
+            'assistant: <tool_call>weather({"place": "Oslo"})<eos>\ntool: Rain all day.\n[{"type"'
+        )
+    )
+
+
+def test_results_are_joined_to_their_call_where_the_template_wants_them_there() -> None:
+    joining = (
+        "{% for m in messages %}{{ m.role + ': ' + m.content }}{% for call in m.tool_calls or [] %}"
+        "<tool_call>{{ call.function.arguments | tojson }}{% endfor %}{% for r in m.tool_responses or [] %}"
+        "<{{ r.name }}={{ r.response }}>{% endfor %}{% endfor %}{{ tools | tojson }}"
+    )
+    chat = ChatFormat(tool_processor("plain"), ChatTemplate(joining))
+    features = chat.apply(tool_processor("plain"), [*TALK, TALK[2]], {}, TOOLS[1:])
+
+    assert (
+        tokenizer_of("plain")
+        .decode(features["input_ids"][0])
+        .startswith(
+            'user: Rain?assistant: <tool_call>{"place": "Oslo"}<weather=Rain all day.><weather=Rain all day.>[{'
+        )
     )
 
 
