@@ -62,7 +62,7 @@ check: install
 	$(BIN)/python -m pytest -q tests/unit/sluice/test_weight.py
 
 bench: install
-	for name in ingest store slots engine end_to_end; do $(BIN)/python -m benchmarks.bench_$$name || exit 1; done
+	for name in ingest store slots engine end_to_end chat; do $(BIN)/python -m benchmarks.bench_$$name || exit 1; done
 
 # Ours against what a user would pick instead: the plain loop, and every peer that `make peers` has set up.
 bench-engine: install

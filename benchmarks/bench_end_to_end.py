@@ -94,34 +94,33 @@ class BareRun:
     """The same rooms without the house: preparers fill a list, one loop steps the engine."""
 
     def __init__(self, parts: Parts) -> None:
-        from workers.desk.prepare import Preparer
-        from workers.engine.config import EngineConfig
-        from workers.engine.engine import Engine
         from workers.media.limits import MediaLimits
         from workers.media.media import Media
-        from workers.model.loading import LoadOptions, load
-        from workers.model.slot_model import TorchSlotModel
+        from workers.opening import open_model
 
         settings = parts.settings
         self.media = Media(MediaLimits(), roots=settings.allowed_roots, num_decoders=settings.num_decoders)
         self.media.start()
-        loaded = load(LoadOptions.from_settings(settings))
-        context = min(settings.max_context_tokens, loaded.max_context_tokens)
-        model = TorchSlotModel(loaded.model, num_slots=settings.max_slots, max_context_tokens=context)
-        self._engine = Engine(model, EngineConfig())
-        self._preparer = Preparer(parts, self.media, loaded.prompter, context)
+        self._opened = open_model(parts, settings, self.media, 1, None)
         self._ahead = threading.Semaphore(2 * settings.max_slots)
-        self._pool = ThreadPoolExecutor(settings.num_preparers)
+        self._pool = ThreadPoolExecutor(settings.num_decoders + settings.num_preparers)
+
+    def close(self) -> None:
+        """End the processes that decode and prepare."""
+        self._opened.close()
+        self.media.close()
 
     def run(self, bodies: list[bytes]) -> tuple[int, int]:
         """Answer every body; returns (jobs, completion tokens)."""
+        from workers.desk.answers import Answer
         from workers.desk.seats import Seat
         from workers.engine.protocol import Finished, Progress, Sequence
 
+        served = self._opened.served
         ready: list[Sequence] = []
 
         def prepare(number: int, body: bytes) -> None:
-            ready.append(self._preparer.prepare(Seat(_job(number, body))))
+            ready.extend(served.preparer.prepare(Seat(_job(number, body))))
 
         def feed() -> None:
             for number, body in enumerate(bodies):
@@ -132,20 +131,19 @@ class BareRun:
         done = tokens = 0
         while done < len(bodies):
             while ready:
-                self._engine.submit(ready.pop())
-            if not self._engine.has_work:
+                served.engine.submit(ready.pop())
+            if not served.engine.has_work:
                 time.sleep(0.001)
                 continue
-            for event in self._engine.step():
-                seat = event.sequence.tag
-                assert isinstance(seat, Seat)
+            for event in served.engine.step():
+                answer = event.sequence.tag
+                assert isinstance(answer, Answer)
                 if isinstance(event, Progress):
-                    text, _ = seat.take_tokens(event.tokens)
-                    seat.text.append(text)
+                    answer.take(event.tokens, event.logprobs)
                     continue
                 assert isinstance(event, Finished), event
-                seat.text.append(seat.finish_text())
-                done, tokens = done + 1, tokens + seat.num_tokens
+                answer.finish()
+                done, tokens = done + 1, tokens + answer.num_tokens
                 self._ahead.release()
         return done, tokens
 
@@ -180,7 +178,7 @@ def run_bare(manifest: Path, data_dir: Path) -> Figures:
     cpu, began = cpu_seconds_of(me), time.perf_counter()
     done, tokens = bare.run(bodies)
     figures = Figures(done, tokens, time.perf_counter() - began, cpu_seconds_of(me) - cpu)
-    bare.media.close()
+    bare.close()
     return figures
 
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 # arrives meanwhile waits for less.
 PREFILL_TOKENS = defaultdict(lambda: 4096, cpu=1024)
 # While chats come, bulk may take this part of it.
-BESIDE_CHAT = 4
+BESIDE_CHAT = 8
 
 Load = Callable[["LoadOptions"], "Loaded"]
 
