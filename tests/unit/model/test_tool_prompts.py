@@ -104,8 +104,8 @@ def test_messages_reach_templates_of_tools_as_plain_text_and_without_empty_lists
         tokenizer_of("plain")
         .decode(features["input_ids"][0])
         .startswith(
-            "user: Rain?\nassistant: Wait.\nuser: Rain?\n"
-            'assistant: <tool_call>weather({"place": "Oslo"})<eos>\ntool: Rain all day.\n[{"type"'
+            "user: Rain?assistant: Wait.user: Rain?"
+            'assistant: <tool_call>weather({"place": "Oslo"})<eos>tool: Rain all day.[{"type"'
         )
     )
 
