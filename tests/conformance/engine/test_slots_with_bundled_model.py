@@ -125,3 +125,28 @@ def test_the_slots_hold_no_more_memory_than_their_rows(bundled: Loaded, prompts:
     text = bundled.model.config.get_text_config()
     per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 4
     assert slots.num_cache_bytes == 2 * slots.max_context_tokens * per_token
+
+
+def test_what_was_seen_before_is_answered_the_same_with_less_work(
+    bundled: Loaded, prompts: list[Prepared]
+) -> None:
+    """Pictures come with several questions here; then everything is asked once more."""
+    said, spared = [], []
+    for num_bytes in (0, 1 << 26):
+        slots = TorchSlotModel(
+            bundled.model,
+            num_slots=5,
+            max_context_tokens=512,
+            eos_ids=frozenset(),
+            prefix_cache_bytes=num_bytes,
+            encoder_cache_bytes=num_bytes,
+        )
+        sequences = sequences_of([(prompt, 6) for prompt in [*prompts, *prompts]])
+        together(slots, sequences, EngineConfig(prefill_group=2))
+        said.append([sequence.tokens for sequence in sequences])
+        spared.append([sequence.num_cached_tokens for sequence in sequences])
+
+    assert said[0] == said[1]
+    assert not any(spared[0])
+    again = zip(spared[1][len(prompts) :], prompts, strict=True)
+    assert all(num_spared > prompt.num_tokens / 2 for num_spared, prompt in again if prompt.num_tokens > 32)
