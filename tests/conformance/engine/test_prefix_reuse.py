@@ -21,6 +21,8 @@ from beginnings import (
 )
 from crowds import family_of
 from tiny_families import FAMILIES
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
 
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
@@ -248,17 +250,40 @@ def test_the_caches_keep_to_their_budgets_and_drop_what_was_longest_of_no_use() 
     assert asking(slots, strangers[1])[0].num_cached_tokens == 0
 
 
-def test_a_cache_that_fails_costs_no_request_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    beginnings = beginnings_of("idefics3")
-
-    def fail(*_: object, **__: object) -> None:
+def no_room(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lay_out(*_: object) -> None:
         raise torch.OutOfMemoryError("no room to lay states side by side")
 
-    monkeypatch.setattr("workers.model.prefix_states.lay_out", fail)
+    monkeypatch.setattr("workers.model.prefix_states.lay_out", lay_out)
+
+
+def drops_states(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Phi-4 does with prompts beyond the length from which it turns positions another way."""
+    truth = model.prepare_inputs_for_generation
+
+    def prepare(ids: torch.Tensor, *, past_key_values: Cache, **inputs: object) -> object:
+        return truth(
+            ids, past_key_values=None if past_key_values.get_seq_length() else past_key_values, **inputs
+        )
+
+    monkeypatch.setattr(model, "prepare_inputs_for_generation", prepare)
+
+
+@pytest.mark.parametrize("name", ["idefics3", "qwen3_5"])
+@pytest.mark.parametrize("spoil", [no_room, drops_states])
+def test_a_cache_that_fails_costs_no_request_its_answer(
+    name: str,
+    spoil: Callable[[PreTrainedModel, pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    beginnings = beginnings_of(name)
+    spoil(beginnings.family.model, monkeypatch)
     sequences = sequences_of(beginnings.requests)
 
     events = together(caching(beginnings), sequences, AT_ONCE)
 
+    assert caplog.records
     assert broken(events) == {}
     assert [sequence.tokens for sequence in sequences] == beginnings.answers
 
