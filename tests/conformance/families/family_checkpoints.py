@@ -29,7 +29,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """One family's checkpoint, written, loaded as a worker loads it, and ready for conversations."""
 
