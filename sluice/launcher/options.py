@@ -51,7 +51,8 @@ class ModelOptions:
 class StackOptions:
     """One local stack. port 0: any free one. private: ignore databases and brokers named in the environment.
 
-    with_workers: without them the stack only hands out what is there.
+    with_workers: without them the stack only hands out what is there. quant_cache: where quantized checkpoints are kept
+    unless the environment says so; None for the data directory.
     """
 
     data_dir: Path
@@ -61,6 +62,7 @@ class StackOptions:
     private: bool = True
     with_workers: bool = True
     model: ModelOptions = ModelOptions()
+    quant_cache: Path | None = None
 
     def environment(self, redis_url: str | None) -> dict[str, str]:
         """The environment of every process of the stack."""
@@ -69,6 +71,8 @@ class StackOptions:
             for name in CONNECTIONS:
                 environment.pop(name, None)
         environment["SLUICE_DATA_DIR"] = str(self.data_dir.resolve())
+        if self.quant_cache is not None:
+            environment.setdefault("SLUICE_QUANT_CACHE", str(self.quant_cache.resolve()))
         environment["PYTHONPATH"] = _with_our_code(os.environ)
         environment["PYTHONUNBUFFERED"] = "1"
         if self.allow_files:

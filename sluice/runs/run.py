@@ -54,6 +54,8 @@ def run(plan: Plan, where: Where, *, again: bool = False) -> Finished:
         allow_files=(plan.base_dir, *where.allow_files),
         model=plan.model,
         with_workers=not record.has_ended,
+        # Where `sluice serve` keeps them too.
+        quant_cache=where.data_dir / "quantized",
     )
     with (
         view_for(plan.manifest.name, plan.num_lines) as view,

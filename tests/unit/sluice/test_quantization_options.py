@@ -10,7 +10,7 @@ from service.errors import ConfigurationError
 from service.settings import LINEAR_KERNELS, QUANT_BITS, QUANT_GROUP_SIZES, QUANT_ORGANIZATIONS, Settings
 from sluice.commands.options import chosen_model, model_options
 from sluice.launcher.database import settings_from
-from sluice.launcher.options import ModelOptions
+from sluice.launcher.options import ModelOptions, StackOptions
 from sluice.runs.plan import make_plan
 
 
@@ -89,6 +89,19 @@ def test_quantized_checkpoints_are_kept_in_the_data_directory_unless_told_otherw
     assert Settings(data_dir=tmp_path).quant_cache_dir == tmp_path / "quantized"
     assert Settings(data_dir=tmp_path, quant_cache=Path("/elsewhere")).quant_cache_dir == Path("/elsewhere")
     assert settings_from({"SLUICE_QUANT_CACHE": "none"}).quant_cache_dir is None
+
+
+def test_all_runs_of_a_data_directory_share_their_quantized_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = StackOptions(tmp_path / "runs" / "cats", quant_cache=tmp_path / "quantized")
+    served = StackOptions(tmp_path)
+
+    folders = [settings_from(options.environment(None)).quant_cache_dir for options in (run, served)]
+    monkeypatch.setenv("SLUICE_QUANT_CACHE", "none")
+
+    assert folders == [tmp_path / "quantized"] * 2
+    assert settings_from(run.environment(None)).quant_cache_dir is None
 
 
 def test_nothing_is_skipped_when_the_list_is_empty() -> None:
