@@ -52,21 +52,13 @@ def open_model(parts: Parts, settings: Settings, media: Media, num_models: int, 
     from workers.model.prompter_source import PrompterSource
 
     options = loading.LoadOptions.from_settings(settings)
-    # The preparers' server imports and loads while we do.
-    pool = (
-        PreparerPool(PrompterSource.of(options), settings.num_preparers) if settings.num_preparers else None
-    )
-    try:
-        loaded = (load or loading.load)(options)
-        caches = cache_budgets(loaded.model.device, settings.prefix_cache_bytes, settings.encoder_cache_bytes)
-        limits = Limits(settings.max_slots, settings.max_context_tokens, num_models=num_models, **caches)
-        serving = make_slot_model(loaded, limits, _engine_config(loaded.model.device.type))
-        if pool is not None:
-            pool.start()
-    except BaseException:
-        if pool is not None:
-            pool.close()
-        raise
+    loaded = (load or loading.load)(options)
+    caches = cache_budgets(loaded.model.device, settings.prefix_cache_bytes, settings.encoder_cache_bytes)
+    limits = Limits(settings.max_slots, settings.max_context_tokens, num_models=num_models, **caches)
+    serving = make_slot_model(loaded, limits, _engine_config(loaded.model.device.type))
+    pool = None
+    if settings.num_preparers:
+        pool = PreparerPool(PrompterSource.of(options), settings.num_preparers)
     model = serving.model
     pulse = Pulse(Engine(model, serving.config), settings.model_name, loaded.slowest_seconds_per_token)
     preparer = Preparer(parts, media, loaded.prompter, model.max_context_tokens, pool)

@@ -33,7 +33,7 @@ class MediaLoader(Protocol):
 class Preparer:
     """Everything that happens to a job before the device sees it. Runs in several threads at once.
 
-    pool: processes that render prompts and run processors; without them the calling thread does.
+    pool: processes that render prompts and run processors; before they are there the calling thread does.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Preparer:
         media = [self._media.load(ref, needs, tenant_id, is_chat=is_chat) for ref in media_refs(request)]
         tools = template_tools(request.usable_tools) or None
         messages = template_messages(request)
-        if self._pool is None:
+        if self._pool is None or not self._pool.is_ready():
             return self._prompter.prepare(messages, media, tools=tools, scope=tenant_id)
         return self._pool.prepare(messages, media, is_chat=is_chat, tools=tools, scope=tenant_id)
 

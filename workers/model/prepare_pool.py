@@ -2,10 +2,11 @@
 
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
-from service.errors import ConfigurationError, ModelFailed, Unavailable, error_from_dict
+from service.errors import ModelFailed, Unavailable, error_from_dict
 from workers.media.children import Children, ServerLost
 from workers.media.decoded import Decoded
 from workers.media.fork_server import Child, ChildLost, ForkServer
@@ -16,6 +17,8 @@ from workers.model.prompter_source import PrompterSource
 
 log = logging.getLogger(__name__)
 
+# A handful of prompts is done sooner without.
+PROMPTS_BEFORE_START = 64
 START_SECONDS = 180.0
 PREPARE_SECONDS = 120.0
 MAX_PROMPTS_PER_CHILD = 5000
@@ -29,26 +32,45 @@ ENVIRONMENT = {
 
 
 class PreparerPool:
-    """`num_preparers` processes, and one more for chats; the calling threads take turns."""
+    """`num_preparers` processes, and one more for chats; the calling threads take turns.
+
+    They take seconds and memory to start, and so begin only once work has come in earnest.
+    """
 
     def __init__(self, source: PrompterSource, num_preparers: int) -> None:
         def start_server() -> ForkServer:
             return ForkServer("workers.model.prepare_server", source.as_json(), ENVIRONMENT, START_SECONDS)
 
         self._children = Children(start_server, num_preparers, MAX_PROMPTS_PER_CHILD)
-        self._children.begin()
+        self._lock = threading.Lock()
+        self._num_asked = 0
+        self._is_ready = False
+        self._closed = False
+
+    def is_ready(self) -> bool:
+        """Whether to prepare here. Who asks has something to prepare: asked often enough, the processes are started."""
+        if self._is_ready:
+            return True
+        with self._lock:
+            self._num_asked += 1
+            begins = self._num_asked == PROMPTS_BEFORE_START
+        if begins:
+            threading.Thread(target=self._start_or_tell, name="preparers", daemon=True).start()
+        return False
 
     def start(self) -> None:
-        """Wait until they can prepare; the server has been on its way since we were made."""
-        try:
-            self._children.start()
-        except ServerLost:
-            raise ConfigurationError(
-                "The preparers do not start.", hint="Look for the reason in the worker's error output."
-            ) from None
+        """Start the processes, and wait until they can prepare. Raises ServerLost."""
+        with self._lock:
+            if self._closed:
+                return
+            self._children.begin()
+        self._children.start()
+        self._is_ready = True
 
     def close(self) -> None:
         """End all processes."""
+        with self._lock:
+            self._closed = True
         self._children.close()
 
     def idle_pids(self) -> list[int]:
@@ -70,6 +92,15 @@ class PreparerPool:
             raise Unavailable("The process that prepares requests went away.") from None
         finally:
             os.close(request)
+
+    def _start_or_tell(self) -> None:
+        try:
+            self.start()
+        except ServerLost:
+            if not self._closed:
+                log.error(
+                    "The preparers do not start; prompts are prepared beside the engine, which is slower."
+                )
 
     def _ask(self, child: Child, request: int) -> dict[str, Any]:
         try:

@@ -13,7 +13,7 @@ import torch
 from service.errors import BadRequest, ModelFailed
 from service.settings import Settings
 from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
-from workers.model import packets
+from workers.model import packets, prepare_pool
 from workers.model.loading import LoadOptions
 from workers.model.prepare_pool import PreparerPool
 from workers.model.prepared import Prepared
@@ -128,3 +128,30 @@ def test_a_tensor_crosses_as_it_is(dtype: torch.dtype, shape: tuple[int, ...]) -
     assert torch.equal(read["prepared"].inputs["input_ids"], tensor)
     assert np.array_equal(read["array"], PIXELS)
     assert read["array"].flags.writeable
+
+
+def test_the_processes_begin_when_work_comes_in_earnest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare_pool, "PROMPTS_BEFORE_START", 3)
+    pool = PreparerPool(PrompterSource.of(OPTIONS), 1)
+
+    assert [pool.is_ready() for _ in range(2)] == [False, False]
+    time.sleep(0.1)
+    assert pool.idle_pids() == []
+    pool.is_ready()
+    deadline = time.monotonic() + 60
+    while not pool.is_ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    assert pool.prepare(conversation(), []).num_tokens > 0
+    pool.close()
+
+
+def test_a_pool_that_was_closed_starts_nothing() -> None:
+    pool = PreparerPool(PrompterSource.of(OPTIONS), 1)
+    pool.close()
+
+    pool.start()
+
+    assert pool.idle_pids() == []
+    assert not pool.is_ready()
