@@ -1,26 +1,17 @@
 """The whole service with the bundled model, in full precision: what a request may wish, and what comes of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 import torch
 from live_service import service, wait_for
 from openai import OpenAI
+from served_model import Served
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from service.actions.parts import Parts
 from service.actions.readiness import ready_models
 from service.settings import BUNDLED_MODEL
 from workers.device import Device
-
-
-@dataclass(frozen=True)
-class Served:
-    """url: without /v1."""
-
-    url: str
-    parts: Parts
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,10 @@ import json
 import re
 from typing import Any
 
-from conftest import Served
 from huggingface_hub import InferenceClient
 from live_service import export, ingest
 from openai import OpenAI
+from served_model import Served
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 COLOR = {

@@ -4,8 +4,8 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import Served
 from openai import OpenAI
+from served_model import Served
 from sqlalchemy import func, select
 
 from service.store.tables import Job
