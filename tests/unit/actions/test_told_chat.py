@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.actions.told_chat import ToldChat
@@ -24,6 +24,7 @@ def test_deltas_of_several_choices_are_told_as_they_come() -> None:
     assert heard(ToldChat(), deltas) == deltas
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 6), max_size=5), st.lists(st.integers(0, 6), max_size=5))
 def test_a_second_attempt_goes_on_where_the_first_was_cut_off(first: list[int], second: list[int]) -> None:
     told = ToldChat()
