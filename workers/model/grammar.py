@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 NUM_KEPT = 64
 # The child stops itself after two seconds of processor time; this is for a machine too busy to give it those.
 DEADLINE_SECONDS = 15.0
+# The other rows wait for a row's mask: what usual grammars take 20 times over, and more for so many tokens at first.
+SECONDS_PER_TOKEN = 0.002
+NUM_FREE_TOKENS = 500
 _TOO_COMPLEX = "too complex to be tried"
 
 
@@ -37,14 +41,17 @@ class GrammarConstraint:
     def __init__(self, compiled: "_Compiled") -> None:
         self._compiled = compiled
         self._matcher = compiled.matcher.deep_copy()
+        self._seconds_left = NUM_FREE_TOKENS * compiled.seconds_per_token
 
     def allowed(self) -> torch.Tensor:
         """Tokens that may come next, as bits of int32 words: [ceil(vocabulary / 32)]. Never all zero.
 
         Errors: ModelFailed where the grammar meets a limit on the way.
         """
+        begun = time.thread_time()
         words = self._compiled.vocabulary.words_of(self._matcher)
-        if self._matcher.is_error():
+        self._seconds_left += self._compiled.seconds_per_token - (time.thread_time() - begun)
+        if self._matcher.is_error() or self._seconds_left < 0:
             raise ModelFailed("The grammar became too complex on the way.", code="grammar_too_complex")
         if self._compiled.permitted is not None:
             words &= self._compiled.permitted
@@ -103,8 +110,11 @@ class _Vocabulary:
 class _Compiled:
     """A grammar that can be followed. permitted: a mask for what it must never write, where it could name such."""
 
-    def __init__(self, vocabulary: _Vocabulary, matcher: LLMatcher, spec: GrammarSpec) -> None:
+    def __init__(
+        self, vocabulary: _Vocabulary, matcher: LLMatcher, spec: GrammarSpec, seconds_per_token: float
+    ) -> None:
         self.vocabulary = vocabulary
+        self.seconds_per_token = seconds_per_token
         self.matcher = matcher
         self.permitted = vocabulary.all_but_special(spec.special_tokens) if spec.kind == "lark" else None
 
@@ -119,11 +129,13 @@ class Grammars:
         vocab_size: int,
         *,
         deadline_seconds: float = DEADLINE_SECONDS,
+        seconds_per_token: float = SECONDS_PER_TOKEN,
     ) -> None:
         self._tokenizer = tokenizer
         self._eos_ids = eos_ids
         self._vocab_size = vocab_size
         self._deadline_seconds = deadline_seconds
+        self._seconds_per_token = seconds_per_token
         self._lock = threading.Lock()
         self._kept: OrderedDict[GrammarSpec, Future[_Compiled]] = OrderedDict()
 
@@ -163,7 +175,7 @@ class Grammars:
         _refuse(spec, _error_in_child(spec, num_tokens, self._deadline_seconds))
         matcher = grammar_check.matcher(vocabulary.tokens, spec.kind, spec.source)
         _refuse(spec, matcher.get_error())
-        compiled = _Compiled(vocabulary, matcher, spec)
+        compiled = _Compiled(vocabulary, matcher, spec, self._seconds_per_token)
         first = compiled.matcher.deep_copy()
         vocabulary.words_of(first)
         _refuse(spec, first.get_error())

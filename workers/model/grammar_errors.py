@@ -30,7 +30,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"unknown special token", "{it} names a special token, which an answer cannot contain."),
     (r"look-?arounds?\b", "{it} uses look-around or word boundaries, which are not supported."),
     (r"backreferences", "{it} uses backreferences, which are not supported."),
-    (r"error: (.+)", "{it} has a regular expression that is wrong: {fact}."),
+    (r"(?m)^error: (.+)", "{it} has an error: {fact}."),
     (
         r"too (?:big|large|many|complex|deeply)|fuel|limit|[Mm]ax is|max(?:imum)? .* exceeded",
         "{it} is too complex: it would take too much time or memory. Make it smaller or flatter.",

@@ -307,6 +307,7 @@ def test_a_hostile_grammar_is_refused_and_the_worker_lives(name: str) -> None:
         ("json_schema", '{"type": "string", "pattern": "["}', "unclosed character class"),
         ("json_schema", '{"oneOf": [{"minimum": 1}, {"maximum": 5}]}', "`oneOf`"),
         ("regex", "(a", "unclosed group"),
+        ("regex", "((a{1,1000}){1,1000}){1,1000}", "too complex"),
         ("regex", r"(a)\1", "backreferences"),
         ("regex", r"\bfoo", "word boundaries"),
         ("regex", r"[^\s\S]", "cannot be satisfied"),
@@ -338,6 +339,15 @@ def test_a_check_that_comes_to_no_end_is_stopped_and_may_be_tried_again() -> Non
     for _ in range(2):
         with pytest.raises(Unavailable):
             hasty.compile(GrammarSpec("regex", "a"))
+
+
+def test_a_grammar_that_keeps_its_neighbours_waiting_fails_alone() -> None:
+    chosen = tokenizer("bytes")
+    impatient = Grammars(chosen, frozenset({1}), len(chosen), seconds_per_token=0.0)
+    constraint = impatient.compile(GrammarSpec("regex", "[a-z]*"))
+
+    with pytest.raises(ModelFailed):
+        constraint.allowed()
 
 
 def test_a_tokenizer_that_no_grammar_can_follow_is_said_to_be_one() -> None:
