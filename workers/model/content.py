@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,10 @@ class Content:
         if self.media == other.media:
             return shared
         return min(shared, self.media_start, other.media_start)
+
+    def owned(self) -> "Content":
+        """The same in memory of its own: tokens may lie in a file with a request's pixels, which they would keep."""
+        return replace(self, tokens=self.tokens.copy())
 
     def beginning(self, num_tokens: int) -> "Content":
         """The content of the first tokens, among which all media lie, or none."""

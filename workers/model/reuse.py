@@ -99,13 +99,13 @@ class Reuse:
         states = prefix_states.take(prefilled, self._specs, row, content.num_tokens)
         hit = opening.hit
         replaces = hit is not None and hit.is_whole and self.rules.can_cut(content.num_tokens)
-        entry = Entry(content, states, num_bytes, hit.entry if hit and replaces else None)
+        entry = Entry(content.owned(), states, num_bytes, hit.entry if hit and replaces else None)
         self._entries.append(entry)
         return *used, entry
 
     def note_stem(self, stem: Opening, entries: tuple[Entry, ...]) -> None:
         """A stem was computed; if it could not be had, no prompt must wait for it again."""
-        if entries and entries[-1].content is stem.prompt.content:
+        if entries and entries[-1].content.num_tokens == stem.prompt.num_tokens:
             self._charges[id(entries[-1])] = stem.num_new
         else:
             self._grows_stems = False

@@ -1,5 +1,7 @@
 """An answer that goes on from what was computed before is the one that `generate` gives to the whole prompt."""
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -286,6 +288,20 @@ def test_a_cache_that_fails_costs_no_request_its_answer(
     assert caplog.records
     assert broken(events) == {}
     assert [sequence.tokens for sequence in sequences] == beginnings.answers
+
+
+def test_what_is_kept_of_a_prompt_lets_go_of_its_inputs() -> None:
+    beginnings = beginnings_of("llava")
+    ours = {name: tensor.clone() for name, tensor in beginnings.requests[5][0].inputs.items()}
+    prompt, slots = scoped(ours), caching(beginnings)
+    inputs = weakref.ref(prompt.inputs["input_ids"].untyped_storage())
+    asking(slots, prompt)
+    assert slots.cache_counters["prefix"].bytes_held > 0
+
+    del prompt, ours
+    gc.collect()
+
+    assert inputs() is None
 
 
 def test_without_a_budget_nothing_is_kept() -> None:

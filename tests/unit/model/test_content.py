@@ -97,6 +97,16 @@ def test_where_media_lie_in_memory_does_not_matter() -> None:
     assert media_digest([("pixels", PIXELS.T.copy().T)]) == media_digest([("pixels", PIXELS)])
 
 
+def test_what_is_kept_of_a_prompt_does_not_keep_the_memory_it_came_in() -> None:
+    """Prompts are prepared in other processes and arrive in one memory file with their pixels."""
+    whole = prompt([1, 2, IMAGE, 3], PIXELS)
+
+    kept = whole.owned()
+
+    assert not np.shares_memory(kept.tokens, whole.tokens)
+    assert kept.shared_tokens(whole) == 4
+
+
 @pytest.mark.parametrize(("num_tokens", "media"), [(2, False), (5, True)])
 def test_a_beginning_is_a_prompt_of_its_own(num_tokens: int, media: bool) -> None:
     whole = prompt([1, 2, IMAGE, 3, 4, 5], PIXELS)
