@@ -42,8 +42,8 @@ _EXPERT = re.compile(r"(^|\.)experts(\.|$)")
 class HqqOptions(QuantizationConfigMixin):
     """bits and group size of every linear layer; `skip` and `rules` are regular expressions on layer names.
 
-    rules: the first that matches decides: other bits, or None to leave the layer as it is. They are kept as pairs, since
-    a configuration that is saved does not keep the order of names.
+    rules: the first that matches decides: other bits, or None to leave the layer as it is. They are kept as pairs,
+    since a configuration that is saved does not keep the order of names.
     organization: `moqe` quantizes experts alone, and what a rule names.
     """
 
