@@ -8,10 +8,10 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 
 # Minutes that each step may take on two cores; with the 3 that .ci/run gives the install, 18 together.
 UNIT_MINUTES := 2
-INTEGRATION_MINUTES := 5
-CONFORMANCE_MINUTES := 2
-ACCEPTANCE_MINUTES := 4
-CHECK_MINUTES := 2
+INTEGRATION_MINUTES := 4
+CONFORMANCE_MINUTES := 6
+ACCEPTANCE_MINUTES := 3
+CHECK_MINUTES := 1
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
