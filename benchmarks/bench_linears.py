@@ -13,10 +13,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from workers.model.hqq_linear import HqqLinear
-from workers.model.hqq_weight import Scheme
-from workers.model.int4 import Int4Linear
-from workers.model.packed import PackedLinear
+from workers.model.weights.hqq_linear import HqqLinear
+from workers.model.weights.hqq_weight import Scheme
+from workers.model.weights.int4 import Int4Linear
+from workers.model.weights.packed import PackedLinear
 
 SECONDS_EACH = 0.3
 # The bundled model's widest layers, and those of models with about 0.3, 2 and 4 thousand million parameters.

@@ -27,10 +27,10 @@ from workers.engine.engine import Engine
 from workers.engine.protocol import Sampling
 from workers.engine.protocol import Sequence as Run
 from workers.media.decoded import DecodedImage
-from workers.model.content import content_of, media_digest
 from workers.model.groups import PER_TOKEN
 from workers.model.loading import LoadOptions, load
-from workers.model.prepared import Prepared
+from workers.model.prompting.content import content_of, media_digest
+from workers.model.prompting.prepared import Prepared
 from workers.model.slot_model import TorchSlotModel
 
 NUM_SLOTS, ANSWER_TOKENS = 16, 8

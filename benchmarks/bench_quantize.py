@@ -16,9 +16,9 @@ import torch
 
 import workers.model  # noqa: F401
 from service.settings import BUNDLED_MODEL, QUANT_BITS
-from workers.model import quantized_cache
-from workers.model.hqq_weight import Scheme, dequantize, quantize
 from workers.model.loading import LoadOptions, load
+from workers.model.weights import quantized_cache
+from workers.model.weights.hqq_weight import Scheme, dequantize, quantize
 
 SHAPE = (2048, 2048)
 

@@ -39,10 +39,10 @@ from workers.engine.engine import Engine
 from workers.engine.protocol import Sampling, Sequence
 from workers.media.decoded import DecodedImage
 from workers.model.loading import LoadOptions, load
-from workers.model.packed import choose_linears
-from workers.model.prepared import Prepared
-from workers.model.processors import load_processor
+from workers.model.prompting.prepared import Prepared
+from workers.model.prompting.processors import load_processor
 from workers.model.slot_model import TorchSlotModel
+from workers.model.weights.packed import choose_linears
 
 BATCH = 16
 LENGTHS = (8, 16, 32, 128)

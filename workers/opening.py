@@ -46,10 +46,10 @@ def open_model(parts: Parts, settings: Settings, media: Media, num_models: int, 
     # Imported here: torch takes seconds, and the process should be seen and stoppable before.
     from workers.desk.prepare import Preparer
     from workers.model import loading
-    from workers.model.cache_budgets import cache_budgets
+    from workers.model.caches.cache_budgets import cache_budgets
     from workers.model.choose_model import Limits, make_slot_model
-    from workers.model.prepare_pool import PreparerPool
-    from workers.model.prompter_source import PrompterSource
+    from workers.model.prompting.prepare_pool import PreparerPool
+    from workers.model.prompting.prompter_source import PrompterSource
 
     options = loading.LoadOptions.from_settings(settings)
     loaded = (load or loading.load)(options)

@@ -13,7 +13,7 @@ from workers.engine.protocol import Sampling, Sequence
 from workers.media.decoded import DecodedImage
 from workers.model.choose_model import Limits, make_slot_model
 from workers.model.loading import LoadOptions, load
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 from workers.opening import PREFILL_TOKENS
 
 CONTEXT_TOKENS = 512

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.protocol import Broken, EngineEvent, Sampling, Sequence
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 from workers.model.slot_model import TorchSlotModel
 
 pytestmark = [

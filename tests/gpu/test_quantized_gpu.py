@@ -9,10 +9,10 @@ import workers.model  # noqa: F401
 import torch
 from torch import nn
 
-from workers.model.hqq_linear import HqqLinear
-from workers.model.hqq_weight import Scheme
-from workers.model.int4 import Int4Linear, agrees, fits
-from workers.model.packed import choose_linears
+from workers.model.weights.hqq_linear import HqqLinear
+from workers.model.weights.hqq_weight import Scheme
+from workers.model.weights.int4 import Int4Linear, agrees, fits
+from workers.model.weights.packed import choose_linears
 
 pytestmark = [
     pytest.mark.gpu,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # the desk speaks of the model's things, but must not load to
     from workers.desk.probabilities import ProbabilityWriter
     from workers.desk.seats import Seat
     from workers.desk.tool_calls import CallWriter
-    from workers.model.detokenize import Detokenizer, StopChecker
+    from workers.model.prompting.detokenize import Detokenizer, StopChecker
 
 
 @dataclass(slots=True, eq=False)

@@ -15,10 +15,10 @@ from workers.desk.seats import Seat
 from workers.desk.tool_calls import CallWriter
 from workers.engine.protocol import Constraint, Sequence
 from workers.media.decoded import Decoded
-from workers.model.detokenize import StopChecker
-from workers.model.prepare_pool import PreparerPool
-from workers.model.prepared import Prepared
-from workers.model.prompts import Prompter
+from workers.model.prompting.detokenize import StopChecker
+from workers.model.prompting.prepare_pool import PreparerPool
+from workers.model.prompting.prepared import Prepared
+from workers.model.prompting.prompts import Prompter
 
 CHAT_PRIORITY, BULK_PRIORITY = 0, 1
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from workers.engine.protocol import Logprobs
 
 if TYPE_CHECKING:
-    from workers.model.detokenize import Detokenizer
+    from workers.model.prompting.detokenize import Detokenizer
 
 # What OpenAI says of a token that cannot come; JSON knows no infinity.
 NEVER = -9999.0

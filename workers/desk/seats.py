@@ -11,7 +11,7 @@ from service.contract.lifecycle import JobClass
 from workers.desk.answers import Answer
 
 if TYPE_CHECKING:  # the desk speaks of the model's things, but must not load torch to do so
-    from workers.model.prepared import Prepared, PromptCounts
+    from workers.model.prompting.prepared import Prepared, PromptCounts
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from workers.model.tools import TextPiece, ToolEvent, ToolParser
+from workers.model.calling.tools import TextPiece, ToolEvent, ToolParser
 
 
 class CallWriter:

@@ -12,11 +12,12 @@ import torch
 from service.errors import ConfigurationError, OutOfMemory
 from workers.engine.config import EngineConfig
 from workers.engine.protocol import SlotModel
-from workers.model import parity, slot_memory
+from workers.model import parity
 from workers.model.loading import Loaded
 from workers.model.parity import Reference
-from workers.model.slot_memory import Room
 from workers.model.slot_model import TorchSlotModel
+from workers.model.slots import slot_memory
+from workers.model.slots.slot_memory import Room
 from workers.model.static_model import StaticModel
 
 log = logging.getLogger(__name__)

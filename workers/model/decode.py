@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedModel
 
 from workers.engine.protocol import RowFailed
-from workers.model.draws import Draw
-from workers.model.rows import Rows
+from workers.model.sampling.draws import Draw
+from workers.model.slots.rows import Rows
 
 log = logging.getLogger(__name__)
 

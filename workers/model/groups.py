@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 
 # Inputs with one entry per token; all others lead with an axis of images, clips or patches that is concatenated.
 PER_TOKEN = frozenset(

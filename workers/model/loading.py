@@ -20,16 +20,16 @@ from transformers.utils.logging import disable_progress_bar
 from service.contract.media import MediaNeeds
 from service.errors import ConfigurationError
 from service.settings import QUANT_BITS, Settings
-from workers.model.checkpoints import Checkpoint, find_checkpoint, load_config
-from workers.model.devices import check_memory, choose_device, choose_dtype, refuse_what_cannot_load
-from workers.model.fuse import fuse_activations
 from workers.model.kernels import attention
-from workers.model.packed import PACKED, KernelChoice, choose_linears
-from workers.model.processors import load_processor, processor_backend
-from workers.model.prompts import Prompter
-from workers.model.quantize import DEFAULT_SKIP, HqqOptions, describe, num_unquantized_experts
-from workers.model.quantized_cache import QuantizedCache, entry_name
-from workers.model.templates import load_template
+from workers.model.prompting.processors import load_processor, processor_backend
+from workers.model.prompting.prompts import Prompter
+from workers.model.prompting.templates import load_template
+from workers.model.weights.checkpoints import Checkpoint, find_checkpoint, load_config
+from workers.model.weights.devices import check_memory, choose_device, choose_dtype, refuse_what_cannot_load
+from workers.model.weights.fuse import fuse_activations
+from workers.model.weights.packed import PACKED, KernelChoice, choose_linears
+from workers.model.weights.quantize import DEFAULT_SKIP, HqqOptions, describe, num_unquantized_experts
+from workers.model.weights.quantized_cache import QuantizedCache, entry_name
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from workers.engine.protocol import (
     StepPlan,
 )
 from workers.model import generate_hooks
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 
 log = logging.getLogger(__name__)
 

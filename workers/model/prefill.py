@@ -7,17 +7,18 @@ import torch
 from transformers import PreTrainedModel
 
 from workers.engine.protocol import Prefill
-from workers.model import generate_hooks, groups, hooks, prefix_states, resume
+from workers.model import generate_hooks, groups, hooks
+from workers.model.caches import prefix_states, resume
+from workers.model.caches.encoder_cache import MediaKey
+from workers.model.caches.openings import Opening
+from workers.model.caches.prefix_cache import Entry
+from workers.model.caches.prefix_states import Beginning
+from workers.model.caches.reuse import Findings, Reuse
 from workers.model.decode import Breakage, failure_code
-from workers.model.draws import Draw
-from workers.model.encoder_cache import MediaKey
 from workers.model.hooks import Encoded, Prefilled
-from workers.model.openings import Opening
-from workers.model.prefix_cache import Entry
-from workers.model.prefix_states import Beginning
-from workers.model.reuse import Findings, Reuse
-from workers.model.rows import Rows
-from workers.model.sampler import RowState
+from workers.model.sampling.draws import Draw
+from workers.model.sampling.sampler import RowState
+from workers.model.slots.rows import Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

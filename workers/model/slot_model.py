@@ -8,13 +8,13 @@ from transformers import PreTrainedModel
 
 from workers.engine.protocol import Parked, Pending, Prefill, RowResult, StepPlan, Token
 from workers.model import hooks
-from workers.model.cache_counters import CacheCounters
+from workers.model.caches.cache_counters import CacheCounters
+from workers.model.caches.reuse import Reuse
 from workers.model.decode import decode
-from workers.model.draws import Draw
-from workers.model.own_positions import read_own_positions
 from workers.model.prefill import Filled, Prefiller
-from workers.model.reuse import Reuse
-from workers.model.rows import ParkedRow, Rows
+from workers.model.sampling.draws import Draw
+from workers.model.slots.own_positions import read_own_positions
+from workers.model.slots.rows import ParkedRow, Rows
 
 
 @dataclass(slots=True, eq=False)

@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 from workers.engine.protocol import Pending, Prefill, RowResult, StepPlan
 from workers.model import generate_hooks, groups
 from workers.model.decode import Breakage, failure_code
-from workers.model.draws import Draw
 from workers.model.generate_hooks import StaticBatch
-from workers.model.prepared import Prepared
-from workers.model.sampler import RowSampler, RowState
+from workers.model.prompting.prepared import Prepared
+from workers.model.sampling.draws import Draw
+from workers.model.sampling.sampler import RowSampler, RowState
 
 
 @dataclass(slots=True, eq=False)

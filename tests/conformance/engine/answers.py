@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.protocol import Broken, EngineEvent, Sampling, Sequence
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 from workers.model.slot_model import TorchSlotModel
 
 EAGER = EngineConfig(prefill_group=1)

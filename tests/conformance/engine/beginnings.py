@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 from workers.engine.config import EngineConfig
 from workers.engine.protocol import Sequence
-from workers.model.content import content_of, media_digest
 from workers.model.groups import PER_TOKEN
-from workers.model.prepared import Prepared
+from workers.model.prompting.content import content_of, media_digest
+from workers.model.prompting.prepared import Prepared
 from workers.model.slot_model import TorchSlotModel
 
 CACHES = {"prefix_cache_bytes": 1 << 26, "encoder_cache_bytes": 1 << 26}

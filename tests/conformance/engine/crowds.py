@@ -10,7 +10,7 @@ from answers import decided_answer
 from tiny_families import FAMILIES, VARIANTS
 from tiny_families.family import Family
 
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 
 SIZE, LONGEST = 10, 28
 Request: TypeAlias = tuple[Prepared, int]

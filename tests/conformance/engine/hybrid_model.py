@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from transformers import FalconH1Config, FalconH1ForCausalLM, PreTrainedModel
 
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 
 
 @cache

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from workers.model.masks import Masks, SlotMasks
-from workers.model.rows import Rows
+from workers.model.slots.masks import Masks, SlotMasks
+from workers.model.slots.rows import Rows
 
 
 def see_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +18,7 @@ def see_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
     truth = SlotMasks.of
     monkeypatch.setattr(SlotMasks, "of", of)
-    monkeypatch.setattr("workers.model.slots.SlotCache.clear", lambda *ignored: None)
+    monkeypatch.setattr("workers.model.slots.slot_cache.SlotCache.clear", lambda *ignored: None)
 
 
 def hide_new_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,4 +40,4 @@ def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def do_not_move_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave what a row has read behind when the row moves."""
-    monkeypatch.setattr("workers.model.slots.SlotCache.move", lambda *ignored: None)
+    monkeypatch.setattr("workers.model.slots.slot_cache.SlotCache.move", lambda *ignored: None)

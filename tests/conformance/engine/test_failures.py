@@ -11,7 +11,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.protocol import Sampling, Sequence
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 
 # Attention columns alone, and linear states beside them.
 KINDS_OF_MEMORY = ["idefics3", "qwen3_5"]
@@ -49,7 +49,7 @@ def test_a_row_that_turns_infinite_while_decoding_poisons_no_later_occupant(
     slots = slots_of(family.model, num_slots=2)
     engine = Engine(slots, EngineConfig(prefill_group=1))
     if not cleans_up:
-        monkeypatch.setattr("workers.model.slots.SlotCache.clear", lambda *ignored: None)
+        monkeypatch.setattr("workers.model.slots.slot_cache.SlotCache.clear", lambda *ignored: None)
     for sequence in sequences:
         engine.submit(sequence)
     for _ in range(4):

@@ -11,9 +11,9 @@ from tiny_families import FAMILIES
 from service.errors import ConfigurationError
 from service.settings import BUNDLED_MODEL
 from workers.engine.config import EngineConfig
-from workers.model import slot_layers, slot_memory
 from workers.model.choose_model import Limits, make_slot_model
 from workers.model.loading import Loaded, LoadOptions, load
+from workers.model.slots import slot_layers, slot_memory
 
 CPU = torch.device("cpu")
 

@@ -29,8 +29,8 @@ from transformers.cache_utils import Cache
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.protocol import Sampling, Sequence
-from workers.model.content import Content
-from workers.model.prefix_cache import CutRules
+from workers.model.caches.prefix_cache import CutRules
+from workers.model.prompting.content import Content
 from workers.model.slot_model import TorchSlotModel
 
 
@@ -154,7 +154,7 @@ def forget_media(monkeypatch: pytest.MonkeyPatch) -> None:
         return int(same.cumprod().sum())
 
     monkeypatch.setattr(Content, "shared_tokens", shared_tokens)
-    monkeypatch.setattr("workers.model.content._chain", _chain_of_tokens(Content))
+    monkeypatch.setattr("workers.model.prompting.content._chain", _chain_of_tokens(Content))
 
 
 def _chain_of_tokens(_: type) -> Callable[..., tuple[bytes, ...]]:
@@ -256,7 +256,7 @@ def no_room(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def lay_out(*_: object) -> None:
         raise torch.OutOfMemoryError("no room to lay states side by side")
 
-    monkeypatch.setattr("workers.model.prefix_states.lay_out", lay_out)
+    monkeypatch.setattr("workers.model.caches.prefix_states.lay_out", lay_out)
 
 
 def drops_states(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:

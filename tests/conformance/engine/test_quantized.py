@@ -14,11 +14,11 @@ from tiny_families import FAMILIES
 from transformers import AutoModelForMultimodalLM, PreTrainedModel
 
 from workers.engine.config import EngineConfig
-from workers.model.hqq_experts import HqqExperts
-from workers.model.hqq_linear import HqqLinear
-from workers.model.packed import PackedLinear, choose_linears
-from workers.model.prepared import Prepared
-from workers.model.quantize import HqqOptions, describe, num_unquantized_experts
+from workers.model.prompting.prepared import Prepared
+from workers.model.weights.hqq_experts import HqqExperts
+from workers.model.weights.hqq_linear import HqqLinear
+from workers.model.weights.packed import PackedLinear, choose_linears
+from workers.model.weights.quantize import HqqOptions, describe, num_unquantized_experts
 
 DENSE = ("gemma4", "qwen2_5_vl")
 BITS = (8, 4, 3, 2, 1)

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny_families import FAMILIES
 from transformers import PreTrainedModel, Qwen2_5OmniConfig, Qwen3OmniMoeConfig
 
-from workers.model.checkpoints import find_checkpoint, load_config
 from workers.model.loading import LoadOptions, load_model
+from workers.model.weights.checkpoints import find_checkpoint, load_config
 
 WITH_TALKER = {"qwen2_5_omni": Qwen2_5OmniConfig, "qwen3_omni_moe": Qwen3OmniMoeConfig}
 

@@ -20,7 +20,7 @@ from workers.engine.protocol import (
     Token,
 )
 from workers.engine.scripted import ScriptedModel, ScriptedPrompt
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 from workers.model.slot_model import TorchSlotModel
 from workers.model.static_model import StaticModel
 

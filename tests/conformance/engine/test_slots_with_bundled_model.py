@@ -10,7 +10,7 @@ from workers.engine.engine import Engine
 from workers.engine.protocol import Finished, Sampling, Sequence
 from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
 from workers.model.loading import Loaded, LoadOptions, load
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 from workers.model.slot_model import TorchSlotModel
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220), "green": (30, 160, 60)}

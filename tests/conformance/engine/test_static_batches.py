@@ -16,7 +16,7 @@ from workers.engine.engine import Engine
 from workers.engine.protocol import Finished, Sampling, Sequence, StepPlan
 from workers.model.choose_model import Limits, make_slot_model
 from workers.model.loading import Loaded, LoadOptions, load
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 from workers.model.slot_model import TorchSlotModel
 from workers.model.static_model import StaticModel
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from service.contract.media import MediaKind
 from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
-from workers.model.chat_format import Message
+from workers.model.prompting.chat_format import Message
 
 Request = tuple[list[Message], list[Decoded]]
 

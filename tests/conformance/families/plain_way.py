@@ -11,7 +11,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.video_utils import VideoMetadata
 
 from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
-from workers.model.chat_format import Message
+from workers.model.prompting.chat_format import Message
 
 # In standard deviations of a token's logits; a rounding on another processor may turn a choice that is closer.
 _LEAST_MARGIN = 1e-3

@@ -9,7 +9,7 @@ from plain_way import plain_features
 from service.contract.media import MediaKind
 from service.errors import BadRequest
 from workers.media.decoded import Decoded, DecodedAudio
-from workers.model.prepared import PromptCounts
+from workers.model.prompting.prepared import PromptCounts
 
 MEDIA: dict[MediaKind, Decoded] = {
     MediaKind.IMAGE: picture(),

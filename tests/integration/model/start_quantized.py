@@ -16,8 +16,8 @@ import torch
 
 import workers.model  # noqa: F401
 from service.settings import BUNDLED_MODEL
-from workers.model import quantized_cache
 from workers.model.loading import LoadOptions, load
+from workers.model.weights import quantized_cache
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from transformers.video_utils import VideoMetadata
 from service.errors import BadMedia, BadRequest
 from workers.media.decoded import DecodedAudio
 from workers.model.loading import Loaded
-from workers.model.prompts import Prompter
+from workers.model.prompting.prompts import Prompter
 
 
 @pytest.fixture(scope="session")

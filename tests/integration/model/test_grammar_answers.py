@@ -14,10 +14,10 @@ from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.protocol import Broken, Constraint, Finished, Sampling
 from workers.engine.protocol import Sequence as Asked
+from workers.model.calling.tools import ToolCall
 from workers.model.loading import Loaded
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 from workers.model.slot_model import TorchSlotModel
-from workers.model.tools import ToolCall
 
 THING = {
     "type": "object",

@@ -20,11 +20,11 @@ from transformers import (
 from service.contract.media import MediaKind
 from service.errors import ConfigurationError
 from service.settings import BUNDLED_MODEL, Settings
-from workers.model.devices import choose_device
-from workers.model.hqq_linear import HqqLinear
 from workers.model.loading import Loaded, LoadOptions, load
-from workers.model.packed import PackedLinear
-from workers.model.quantize import HqqOptions, describe, num_unquantized_experts
+from workers.model.weights.devices import choose_device
+from workers.model.weights.hqq_linear import HqqLinear
+from workers.model.weights.packed import PackedLinear
+from workers.model.weights.quantize import HqqOptions, describe, num_unquantized_experts
 
 Bundled = Callable[..., Loaded]
 Answer = Callable[..., str]

@@ -13,12 +13,12 @@ import torch
 from service.errors import BadRequest, ModelFailed
 from service.settings import Settings
 from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
-from workers.model import packets, prepare_pool
 from workers.model.loading import LoadOptions
-from workers.model.prepare_pool import PreparerPool
-from workers.model.prepared import Prepared
-from workers.model.prompter_source import PrompterSource
-from workers.model.prompts import Prompter
+from workers.model.prompting import packets, prepare_pool
+from workers.model.prompting.prepare_pool import PreparerPool
+from workers.model.prompting.prepared import Prepared
+from workers.model.prompting.prompter_source import PrompterSource
+from workers.model.prompting.prompts import Prompter
 
 OPTIONS = LoadOptions.from_settings(Settings(quant_bits=None))
 PIXELS = np.random.default_rng(0).integers(0, 255, (96, 64, 3), dtype=np.uint8)

@@ -14,10 +14,10 @@ import torch
 from transformers import PreTrainedModel
 
 from service.settings import BUNDLED_MODEL
-from workers.model import quantized_cache
 from workers.model.loading import LoadOptions, load
-from workers.model.quantize import HqqOptions
-from workers.model.quantized_cache import QuantizedCache, entry_name
+from workers.model.weights import quantized_cache
+from workers.model.weights.quantize import HqqOptions
+from workers.model.weights.quantized_cache import QuantizedCache, entry_name
 
 SCRIPT = Path(__file__).with_name("start_quantized.py")
 REPOSITORY = Path(__file__).parents[3]

@@ -18,10 +18,10 @@ from workers.desk.seats import Seat
 from workers.desk.tool_calls import CallWriter
 from workers.engine.protocol import Broken, EngineEvent, Finished, Logprobs, Progress, Sampling, Sequence
 from workers.engine.scripted import ScriptedPrompt
-from workers.model.detokenize import Detokenizer, StopChecker, special_ids
-from workers.model.prepared import PromptCounts
-from workers.model.token_bytes import TokenBytes
-from workers.model.tools import CallSyntax, Read, ToolParser
+from workers.model.calling.tools import CallSyntax, Read, ToolParser
+from workers.model.prompting.detokenize import Detokenizer, StopChecker, special_ids
+from workers.model.prompting.prepared import PromptCounts
+from workers.model.prompting.token_bytes import TokenBytes
 
 
 @pytest.fixture(scope="session")

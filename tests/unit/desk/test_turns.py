@@ -15,7 +15,7 @@ from workers.desk.stepper import Stepper
 from workers.desk.turns import Turns
 from workers.engine.protocol import Pending, Sampling, Sequence, StepPlan
 from workers.engine.scripted import ScriptedModel, ScriptedPrompt
-from workers.model.prepared import PromptCounts
+from workers.model.prompting.prepared import PromptCounts
 
 
 def busy(name: str, num_sequences: int, num_tokens: int = 10_000) -> Served:

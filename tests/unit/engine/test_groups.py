@@ -3,7 +3,7 @@
 import torch
 
 from workers.model import groups
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from workers.engine.protocol import Sampling
-from workers.model import drawing
-from workers.model.sampler import RowSampler, RowState
+from workers.model.sampling import drawing
+from workers.model.sampling.sampler import RowSampler, RowState
 
 CPU = torch.device("cpu")
 NO_PROMPT = torch.empty(1, 0, dtype=torch.long)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from workers.engine.protocol import Sampling
-from workers.model.sampler import RowSampler, RowState
+from workers.model.sampling.sampler import RowSampler, RowState
 
 CPU = torch.device("cpu")
 VOCABULARY = 40

@@ -25,8 +25,8 @@ from transformers import (
 
 from workers.media.decoded import DecodedAudio, DecodedImage, DecodedVideo
 from workers.model.libraries import HAS_TORCHVISION
-from workers.model.prompts import Prompter
-from workers.model.templates import ChatTemplate
+from workers.model.prompting.prompts import Prompter
+from workers.model.prompting.templates import ChatTemplate
 
 needs_torchvision = pytest.mark.skipif(
     not HAS_TORCHVISION, reason="this family's processor needs torchvision"

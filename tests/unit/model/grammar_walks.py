@@ -10,8 +10,8 @@ from family_processors import byte_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import TokenizersBackend
 
-from workers.model.detokenize import Detokenizer, special_ids
-from workers.model.grammar import GrammarConstraint, Grammars
+from workers.model.grammars.grammar import GrammarConstraint, Grammars
+from workers.model.prompting.detokenize import Detokenizer, special_ids
 
 BUNDLED = Path(__file__).parents[3] / "models" / "tiny-gemma4" / "tokenizer.json"
 KINDS = ("bundled", "bytes", "sentencepiece")

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from service.errors import ConfigurationError
-from workers.model import checkpoints
-from workers.model.checkpoints import find_checkpoint
+from workers.model.weights import checkpoints
+from workers.model.weights.checkpoints import find_checkpoint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.model.content import BLOCK, Content, content_of, media_digest
+from workers.model.prompting.content import BLOCK, Content, content_of, media_digest
 
 IMAGE = 99
 PIXELS = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -5,7 +5,7 @@ from family_processors import byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.model.detokenize import MAX_HELD_TOKENS, Detokenizer, StopChecker, special_ids
+from workers.model.prompting.detokenize import MAX_HELD_TOKENS, Detokenizer, StopChecker, special_ids
 
 TOKENIZER = byte_tokenizer(["<end>"])
 SPECIAL = special_ids(TOKENIZER)

@@ -9,8 +9,8 @@ from reference_sampler import probabilities
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from workers.engine.protocol import Sampling
-from workers.model.drawing import gumbel, ints_of
-from workers.model.sampler import RowSampler, RowState
+from workers.model.sampling.drawing import gumbel, ints_of
+from workers.model.sampling.sampler import RowSampler, RowState
 
 PROMPT, ANSWER, EOS = (1, 4, 4, 9), (5, 5, 7), frozenset({2})
 NUM_DRAWS = 3_000

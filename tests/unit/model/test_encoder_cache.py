@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from workers.model.content import Content, content_of
-from workers.model.encoder_cache import EncoderCache, media_key
+from workers.model.caches.encoder_cache import EncoderCache, media_key
 from workers.model.hooks import Encoded
+from workers.model.prompting.content import Content, content_of
 
 IMAGE = 99
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workers.model.fuse import ActivatedLinear, fuse_activations
-from workers.model.packed import PackedLinear
+from workers.model.weights.fuse import ActivatedLinear, fuse_activations
+from workers.model.weights.packed import PackedLinear
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 

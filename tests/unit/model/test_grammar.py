@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from service.contract.grammars import ANY_OBJECT, GrammarKind, GrammarSpec
 from service.errors import BadRequest, ModelFailed, Unavailable
-from workers.model.grammar import GrammarConstraint, Grammars
+from workers.model.grammars.grammar import GrammarConstraint, Grammars
 
 PERSON: dict[str, Any] = {
     "type": "object",

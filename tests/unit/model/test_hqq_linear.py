@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from workers.model import hqq_weight
-from workers.model.hqq_linear import HqqLinear
-from workers.model.hqq_weight import Scheme, fitting_scheme
+from workers.model.weights import hqq_weight
+from workers.model.weights.hqq_linear import HqqLinear
+from workers.model.weights.hqq_weight import Scheme, fitting_scheme
 
 # Measured 0.0052, 0.0854, 0.182, 0.429 and 0.587 on normal weights in groups of 64; rounding alone gives 0.0052,
 # 0.0892, 0.190 and 0.444, HQQ's solver 1.06 at one bit, and a broken packing more than 1.

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from workers.model import int4, packed
-from workers.model.hqq_linear import HqqLinear
-from workers.model.hqq_weight import Scheme
-from workers.model.int4 import Int4Linear, agrees, fits, winning_rows
-from workers.model.packed import choose_linears
+from workers.model.weights import int4, packed
+from workers.model.weights.hqq_linear import HqqLinear
+from workers.model.weights.hqq_weight import Scheme
+from workers.model.weights.int4 import Int4Linear, agrees, fits, winning_rows
+from workers.model.weights.packed import choose_linears
 
 # Of the result's norm: the kernel sums in float32, but keeps scales and zeros in the layer's precision.
 MAX_ERROR = {torch.float32: 2e-6, torch.bfloat16: 6e-3}

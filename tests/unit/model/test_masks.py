@@ -6,7 +6,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from service.errors import ConfigurationError
 from workers.model.hooks import LayerSpec
-from workers.model.masks import SlotMasks
+from workers.model.slots.masks import SlotMasks
 
 CAPACITY = 16
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from service.errors import ConfigurationError
-from workers.model import packed
-from workers.model.hqq_linear import HqqLinear
-from workers.model.hqq_weight import Scheme
-from workers.model.packed import KernelChoice, PackedLinear, choose_linears
+from workers.model.weights import packed
+from workers.model.weights.hqq_linear import HqqLinear
+from workers.model.weights.hqq_weight import Scheme
+from workers.model.weights.packed import KernelChoice, PackedLinear, choose_linears
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from workers.model.content import Content, content_of
+from workers.model.caches.prefix_cache import MIN_SAVED_TOKENS, CutRules, Entry, PrefixCache
 from workers.model.hooks import LayerSpec
-from workers.model.prefix_cache import MIN_SAVED_TOKENS, CutRules, Entry, PrefixCache
+from workers.model.prompting.content import Content, content_of
 
 IMAGE = 99
 FULL = [LayerSpec("full_attention")]

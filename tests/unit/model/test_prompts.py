@@ -22,9 +22,9 @@ from transformers.video_utils import VideoMetadata
 
 from service.errors import BadMedia, BadRequest
 from workers.media.decoded import DecodedAudio, DecodedImage, DecodedVideo
-from workers.model.prepared import PromptCounts
-from workers.model.prompts import Prompter
-from workers.model.templates import ChatTemplate
+from workers.model.prompting.prepared import PromptCounts
+from workers.model.prompting.prompts import Prompter
+from workers.model.prompting.templates import ChatTemplate
 
 FAMILIES = [pytest.param(qwen, marks=needs_torchvision), idefics, gemma3, llava]
 IMAGE_TOKENS = {"qwen": 6, "idefics": 20, "gemma3": 4, "llava": 16}

@@ -3,7 +3,7 @@
 import pytest
 
 from service.errors import ConfigurationError
-from workers.model.slot_memory import Room, SlotBytes, fit
+from workers.model.slots.slot_memory import Room, SlotBytes, fit
 
 # 1,000 bytes of states, a full layer of 10 bytes a column, and a ring of 64 columns.
 SLOT = SlotBytes(1_000, ((10, None), (10, 64)))

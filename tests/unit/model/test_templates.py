@@ -8,8 +8,8 @@ from family_processors import byte_tokenizer
 from transformers import ProcessorMixin
 
 from service.errors import BadRequest, ConfigurationError
-from workers.model.chat_format import ChatFormat
-from workers.model.templates import ChatTemplate, load_template
+from workers.model.prompting.chat_format import ChatFormat
+from workers.model.prompting.templates import ChatTemplate, load_template
 
 SHIPPED = Path(__file__).resolve().parents[3] / "chat_templates"
 

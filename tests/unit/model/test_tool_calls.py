@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from service.contract.tools import Tool
-from workers.model.gemma_calls import GemmaSyntax
-from workers.model.json_calls import HermesSyntax, LlamaSyntax, MistralSyntax
-from workers.model.tools import CallSyntax, TextPiece, ToolCall, ToolEvent, ToolParser
-from workers.model.xml_calls import XmlSyntax
-from workers.model.xml_values import value_of
+from workers.model.calling.gemma_calls import GemmaSyntax
+from workers.model.calling.json_calls import HermesSyntax, LlamaSyntax, MistralSyntax
+from workers.model.calling.tools import CallSyntax, TextPiece, ToolCall, ToolEvent, ToolParser
+from workers.model.calling.xml_calls import XmlSyntax
+from workers.model.calling.xml_values import value_of
 
 TOOLS = TypeAdapter(list[Tool]).validate_python(
     [

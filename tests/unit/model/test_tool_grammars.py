@@ -18,9 +18,9 @@ from tool_models import PARAMETERS, some_tools, template_of, tokenizer_of, tool_
 from service.contract.grammars import GrammarSpec
 from service.contract.tools import Tool, ToolChoice
 from service.errors import BadRequest
-from workers.model.chat_format import ChatFormat
-from workers.model.grammar import GrammarConstraint, Grammars
-from workers.model.tools import TextPiece, ToolCall, ToolFormat
+from workers.model.calling.tools import TextPiece, ToolCall, ToolFormat
+from workers.model.grammars.grammar import GrammarConstraint, Grammars
+from workers.model.prompting.chat_format import ChatFormat
 
 FAMILIES = ("qwen", "qwen_xml", "gemma", "mistral", "mistral_shipped", "llama", "plain")
 NAMED: ToolChoice = TypeAdapter(ToolChoice).validate_python({"type": "function", "function": {"name": "now"}})

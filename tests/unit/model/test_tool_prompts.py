@@ -9,14 +9,14 @@ from tool_models import some_tools, template_of, tokenizer_of, tool_processor
 
 from service.contract.tools import template_tools
 from service.errors import BadRequest
-from workers.model.chat_format import ChatFormat
-from workers.model.detokenize import Detokenizer, special_ids
-from workers.model.gemma_calls import GemmaFormat
-from workers.model.json_calls import HermesFormat, LlamaFormat, MistralFormat
-from workers.model.prompts import Prompter
-from workers.model.templates import ChatTemplate
-from workers.model.tools import ToolFormat
-from workers.model.xml_calls import XmlFormat
+from workers.model.calling.gemma_calls import GemmaFormat
+from workers.model.calling.json_calls import HermesFormat, LlamaFormat, MistralFormat
+from workers.model.calling.tools import ToolFormat
+from workers.model.calling.xml_calls import XmlFormat
+from workers.model.prompting.chat_format import ChatFormat
+from workers.model.prompting.detokenize import Detokenizer, special_ids
+from workers.model.prompting.prompts import Prompter
+from workers.model.prompting.templates import ChatTemplate
 
 TOOLS = template_tools(some_tools())
 CALL = {"id": "call_abc", "type": "function", "function": {"name": "weather", "arguments": {"place": "Oslo"}}}

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from transformers import ProcessorMixin, TokenizersBackend
 
 from service.contract.tools import Tool
-from workers.model.templates import ChatTemplate, load_template
+from workers.model.prompting.templates import ChatTemplate, load_template
 
 SHIPPED = Path(__file__).resolve().parents[3] / "chat_templates"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from transformers import AutoModelForMultimodalLM, PretrainedConfig, PreTrainedModel
 
-from workers.model.prepared import Prepared
+from workers.model.prompting.prepared import Prepared
 
 IMAGE, VIDEO, SOUND, BEGIN, END = 250, 251, 249, 252, 253
 SOUND_BEGIN, SOUND_END = 247, 248

@@ -1,0 +1,1 @@
+"""How models call tools: each family's own format, prompted for, held to by a grammar, and read back."""

@@ -1,0 +1,1 @@
+"""What an answer must follow, as a mask of the tokens that may come next."""

@@ -1,0 +1,1 @@
+"""Checkpoints, where they go, how they are quantized, and what their layers compute with."""
