@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -27,6 +28,10 @@ from service.contract.jobs import ClaimedJob
 from service.contract.lifecycle import JobClass
 from service.contract.manifest import Defaults, body_of
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from workers.desk.prepare import Preparer
+    from workers.engine.protocol import Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -113,14 +118,13 @@ class BareRun:
     def run(self, bodies: list[bytes]) -> tuple[int, int]:
         """Answer every body; returns (jobs, completion tokens)."""
         from workers.desk.answers import Answer
-        from workers.desk.seats import Seat
-        from workers.engine.protocol import Finished, Progress, Sequence
+        from workers.engine.protocol import Finished, Progress
 
         served = self._opened.served
         ready: list[Sequence] = []
 
         def prepare(number: int, body: bytes) -> None:
-            ready.extend(served.preparer.prepare(Seat(_job(number, body))))
+            ready.extend(prepared_alone(served.preparer, number, body))
 
         def feed() -> None:
             for number, body in enumerate(bodies):
@@ -148,7 +152,16 @@ class BareRun:
         return done, tokens
 
 
-def _job(number: int, body: bytes) -> ClaimedJob:
+def prepared_alone(
+    preparer: "Preparer", number: int, body: bytes, job_class: JobClass = JobClass.BULK
+) -> "list[Sequence]":
+    """What the engine would get of a job that was never stored."""
+    from workers.desk.seats import Seat
+
+    return preparer.prepare(Seat(_job(number, body, job_class)))
+
+
+def _job(number: int, body: bytes, job_class: JobClass = JobClass.BULK) -> ClaimedJob:
     return ClaimedJob(
         id=number,
         attempt=1,
@@ -158,7 +171,7 @@ def _job(number: int, body: bytes) -> ClaimedJob:
         key_id=None,
         model="default",
         endpoint="/v1/chat/completions",
-        job_class=JobClass.BULK,
+        job_class=job_class,
         priority=10,
         custom_id=None,
         line_no=number + 1,

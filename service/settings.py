@@ -19,7 +19,7 @@ GIB = 1 << 30
 QUANT_BITS = (8, 4, 3, 2, 1)
 QUANT_GROUP_SIZES = (8, 16, 32, 64, 128, 256)
 QUANT_ORGANIZATIONS = ("default", "moqe")
-LINEAR_KERNELS = ("auto", "torch", "onednn-packed", "int4", "dequantize")
+LINEAR_KERNELS = ("auto", "torch", "onednn-packed", "panels", "int4", "dequantize")
 
 
 CHOICES: dict[str, tuple[int | str, ...]] = {

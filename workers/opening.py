@@ -55,7 +55,7 @@ def open_model(parts: Parts, settings: Settings, media: Media, num_models: int, 
     loaded = (load or loading.load)(options)
     caches = cache_budgets(loaded.model.device, settings.prefix_cache_bytes, settings.encoder_cache_bytes)
     limits = Limits(settings.max_slots, settings.max_context_tokens, num_models=num_models, **caches)
-    serving = make_slot_model(loaded, limits, _engine_config(loaded.model.device.type))
+    serving = make_slot_model(loaded, limits, engine_config(loaded.model.device.type))
     pool = None
     if settings.num_preparers:
         pool = PreparerPool(PrompterSource.of(options), settings.num_preparers)
@@ -66,7 +66,8 @@ def open_model(parts: Parts, settings: Settings, media: Media, num_models: int, 
     return Opened(served, loaded.revision, loaded.description, pool.close if pool else lambda: None)
 
 
-def _engine_config(device_type: str) -> EngineConfig:
+def engine_config(device_type: str) -> EngineConfig:
+    """How an engine shares its time on this kind of device."""
     prefill_tokens = PREFILL_TOKENS[device_type]
     return EngineConfig(
         max_prefill_tokens=prefill_tokens, max_bulk_tokens_beside_chat=prefill_tokens // BESIDE_CHAT

@@ -27,7 +27,7 @@ from workers.model.prompting.templates import load_template
 from workers.model.weights.checkpoints import Checkpoint, find_checkpoint, load_config
 from workers.model.weights.devices import check_memory, choose_device, choose_dtype, refuse_what_cannot_load
 from workers.model.weights.fuse import fuse_activations
-from workers.model.weights.packed import PACKED, KernelChoice, choose_linears
+from workers.model.weights.packed import KernelChoice, choose_linears
 from workers.model.weights.quantize import DEFAULT_SKIP, HqqOptions, describe, num_unquantized_experts
 from workers.model.weights.quantized_cache import QuantizedCache, entry_name
 
@@ -138,8 +138,7 @@ def load(options: LoadOptions) -> Loaded:
     model = load_model(checkpoint, config, options)
     _use_cores(model, options.num_threads)
     linears = choose_linears(model, options.linear_kernel)
-    if linears.kernel == PACKED:
-        fuse_activations(model)
+    fuse_activations(model)
     has_kernels = device.type == "cpu" and attention.install()
     prompter = Prompter(processor, config, template=template, eos_ids=_eos_ids(model, processor), dtype=dtype)
     seconds = time.perf_counter() - started

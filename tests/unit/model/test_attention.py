@@ -9,8 +9,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import AttentionInterface
 
-from workers.model.kernels import attention
-from workers.model.kernels.attention import Kernels, attention_forward, load_kernels
+from workers.model.kernels import attention, library
+from workers.model.kernels.attention import attention_forward
+from workers.model.kernels.library import Kernels, load_kernels
 
 pytestmark = pytest.mark.skipif(load_kernels() is None, reason="needs a C compiler at install")
 
@@ -146,7 +147,7 @@ def test_threads_divide_the_work_without_changing_it(monkeypatch: pytest.MonkeyP
     alone = ours(*given)
     whole = prompt(3, 3, 2, 64, 50, 50)
     whole_alone = ours(*whole, None)
-    monkeypatch.setattr(attention, "_WORTH_A_THREAD", 1000)
+    monkeypatch.setattr(library, "_WORTH_A_THREAD", 1000)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
 
     assert torch.equal(ours(*given), alone)
@@ -183,7 +184,7 @@ def test_what_it_does_not_take_goes_to_torch(spoil: object) -> None:
         kernel_calls.append(call)
         return 0
 
-    answer, _ = attention_forward(Kernels(kernel, kernel), nn.Module(), *given)
+    answer, _ = attention_forward(Kernels(kernel, kernel, kernel), nn.Module(), *given)
 
     assert kernel_calls == []
     torch.testing.assert_close(answer, reference(*given))

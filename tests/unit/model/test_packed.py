@@ -11,6 +11,7 @@ from workers.model.weights import packed
 from workers.model.weights.hqq_linear import HqqLinear
 from workers.model.weights.hqq_weight import Scheme
 from workers.model.weights.packed import KernelChoice, PackedLinear, choose_linears
+from workers.model.weights.panels import PanelLinear
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 
@@ -37,8 +38,9 @@ def quantized_model() -> nn.Sequential:
     return nn.Sequential(HqqLinear(linear, Scheme(8, 64), torch.float32).quantize_(linear.weight), nn.ReLU())
 
 
-def measure(torch_seconds: float, packed_seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "_measure", lambda layers: (torch_seconds, packed_seconds))
+def measure(winner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"torch": 2.0, "onednn-packed": 2.0, "panels": 2.0} | {winner: 1.0}
+    monkeypatch.setattr(packed, "_measure", lambda layers: seconds)
 
 
 @pytest.mark.parametrize("shape", [(192,), (1, 192), (7, 192), (2, 3, 192), (0, 192)])
@@ -59,22 +61,28 @@ def test_a_packed_layer_takes_views_that_are_not_contiguous() -> None:
     torch.testing.assert_close(PackedLinear(linear.weight, linear.bias)(x), linear(x))
 
 
-def test_the_winner_of_the_measurement_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    for seconds, kind in (((2.0, 1.0), PackedLinear), ((1.0, 2.0), nn.Linear)):
-        measure(*seconds, monkeypatch)
-        model = Tied()
-
-        choice = choose_linears(model)
-
-        assert (choice.torch_seconds, choice.packed_seconds) == seconds
-        assert type(model.layer) is kind
+KINDS = {"torch": nn.Linear, "onednn-packed": PackedLinear, "panels": PanelLinear}
 
 
-@pytest.mark.parametrize("seconds", [(2.0, 1.0), (1.0, 2.0)])
+@pytest.mark.parametrize("winner", KINDS)
+def test_the_winner_of_the_measurement_is_used(winner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure(winner, monkeypatch)
+    model = Tied()
+    x = torch.randn(3, 64)
+    before = model(x)
+
+    choice = choose_linears(model)
+
+    assert (choice.kernel, choice.seconds[winner]) == (winner, 1.0)
+    assert type(model.layer) is KINDS[winner]
+    torch.testing.assert_close(model(x), before)
+
+
+@pytest.mark.parametrize("winner", KINDS)
 def test_quantized_weights_are_rebuilt_once_and_stay_what_they_were(
-    seconds: tuple[float, float], quantized_model: nn.Sequential, monkeypatch: pytest.MonkeyPatch
+    winner: str, quantized_model: nn.Sequential, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure(*seconds, monkeypatch)
+    measure(winner, monkeypatch)
     x = torch.randn(3, 64)
     before = quantized_model(x)
 
@@ -82,7 +90,7 @@ def test_quantized_weights_are_rebuilt_once_and_stay_what_they_were(
 
     assert choice.num_rebuilt == 1
     assert choice.rebuilt_bytes == 64 * 48 * 4
-    assert isinstance(quantized_model[0], PackedLinear if seconds == (2.0, 1.0) else nn.Linear)
+    assert type(quantized_model[0]) is KINDS[winner]
     assert isinstance(quantized_model[0].stored, HqqLinear)
     torch.testing.assert_close(quantized_model(x), before)
 
@@ -90,7 +98,7 @@ def test_quantized_weights_are_rebuilt_once_and_stay_what_they_were(
 def test_without_memory_quantized_and_tied_weights_keep_their_form(
     quantized_model: nn.Sequential, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure(2.0, 1.0, monkeypatch)
+    measure("onednn-packed", monkeypatch)
     monkeypatch.setattr(packed, "_MEMORY_SHARE", 0.0)
     tied = Tied()
 
@@ -105,8 +113,8 @@ def test_without_memory_quantized_and_tied_weights_keep_their_form(
 def test_measuring_takes_its_time_and_no_more() -> None:
     choice = choose_linears(Tied())
 
-    assert 0 < choice.torch_seconds < 1
-    assert 0 < choice.packed_seconds < 1
+    assert set(choice.seconds) == set(KINDS)
+    assert all(0 < seconds < 1 for seconds in choice.seconds.values())
 
 
 def test_measuring_counts_this_threads_work_and_not_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,12 +127,12 @@ def test_measuring_counts_this_threads_work_and_not_the_clock(monkeypatch: pytes
 
     monkeypatch.setattr(packed.nn.functional, "linear", interrupted)
 
-    assert choose_linears(Tied()).torch_seconds < 0.001
+    assert choose_linears(Tied()).seconds["torch"] < 0.001
 
 
 @pytest.mark.parametrize(
     ("kernel", "kind", "stored"),
-    [("torch", nn.Linear, nn.Linear), ("onednn-packed", PackedLinear, PackedLinear)],
+    [(name, kind, kind) for name, kind in KINDS.items()],
 )
 def test_a_pinned_kernel_is_used_and_nothing_is_measured(
     kernel: str, kind: type, stored: type, quantized_model: nn.Sequential, monkeypatch: pytest.MonkeyPatch

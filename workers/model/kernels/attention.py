@@ -1,36 +1,23 @@
 """Attention on a CPU in float32 by kernels of our own; torch's where they were not built or do not fit."""
 
-import ctypes
 import logging
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import AttentionInterface
 
+from workers.model.kernels.library import Kernel, Kernels, load_kernels, run_in_parts
+
 log = logging.getLogger(__name__)
 
 _LANES = 16
-# Multiplications by one call below which a second thread costs more than it gives.
-_WORTH_A_THREAD = 1 << 20
 # Keys beyond which turned keys leave the processor's cache, and torch's blocks are better.
 _MAX_PREFILL_KEYS = 8192
 # What a family may add to attention that the kernels know nothing of.
 _UNKNOWN = ("position_bias", "cache", "softcap", "s_aux", "output_attentions")
-_Kernel: TypeAlias = Callable[..., int]
-
-
-class Kernels(NamedTuple):
-    """The compiled functions: of one new token per row, and of whole prompts."""
-
-    decode: _Kernel
-    prefill: _Kernel
 
 
 def install() -> bool:
@@ -45,22 +32,6 @@ def install() -> bool:
         return False
     AttentionInterface.register("sdpa", partial(attention_forward, kernels))
     return True
-
-
-@cache
-def load_kernels() -> Kernels | None:
-    """The compiled functions, or None."""
-    for path in Path(__file__).parent.glob("_attention*.so"):
-        try:
-            library = ctypes.CDLL(str(path))
-            kernels = Kernels(library.decode_attention, library.prefill_attention)
-        except (OSError, AttributeError):
-            continue
-        for kernel, num_counts in zip(kernels, (11, 20), strict=True):
-            pointers, counts = [ctypes.c_void_p] * 5, [ctypes.c_int64] * num_counts
-            kernel.argtypes, kernel.restype = [*pointers, ctypes.c_float, *counts], ctypes.c_int  # type: ignore[attr-defined]
-        return kernels
-    return None
 
 
 def attention_forward(
@@ -124,7 +95,7 @@ def _prefills(query: Tensor, key: Tensor, *, causal: bool) -> bool:
     return num_tokens > 1 and num_keys <= _MAX_PREFILL_KEYS and (not causal or num_tokens == num_keys)
 
 
-def _decode(kernel: _Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+def _decode(kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
     """One token per row: [rows, heads, 1, dim]. mask: [rows, 1, 1, columns], added."""
     rows, num_heads, _, dim = query.shape
     key_heads, count = key.shape[1:3]
@@ -138,12 +109,12 @@ def _decode(kernel: _Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Te
         *value.stride()[:2],
         mask.stride(0) if mask.shape[0] > 1 else 0,
     )
-    _run(call, rows * key_heads, rows * num_heads * count * dim)
+    run_in_parts(call, rows * key_heads, rows * num_heads * count * dim)
     return out
 
 
 def _prefill(
-    kernel: _Kernel,
+    kernel: Kernel,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -168,23 +139,5 @@ def _prefill(
         *(*query.stride()[:3], *key.stride()[:3], *value.stride()[:3]),
         *(*mask_steps, mask_kind, causal),
     )
-    _run(call, rows * key_heads, rows * num_heads * num_tokens * num_keys * dim)
+    run_in_parts(call, rows * key_heads, rows * num_heads * num_tokens * num_keys * dim)
     return out
-
-
-def _run(call: Callable[[int, int], int], num_heads: int, num_products: int) -> None:
-    """Divide the rows' heads among as many threads as torch may use, if there is enough to do for them."""
-    num_parts = min(torch.get_num_threads(), num_heads, 1 + num_products // _WORTH_A_THREAD)
-    if num_parts == 1:
-        failed = call(0, num_heads)
-    else:
-        bounds = [num_heads * part // num_parts for part in range(num_parts + 1)]
-        others = [_pool().submit(call, bounds[part], bounds[part + 1]) for part in range(1, num_parts)]
-        failed = sum([call(bounds[0], bounds[1]), *(other.result() for other in others)])
-    if failed:
-        raise MemoryError("no memory for attention scores")
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="attention")

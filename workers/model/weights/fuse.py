@@ -1,19 +1,27 @@
-"""Activations that oneDNN computes while it multiplies, instead of reading the product once more."""
+"""Activations that a kernel computes while it multiplies, instead of reading the product once more."""
 
 from collections.abc import Callable
+from copy import copy
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from workers.model.weights.packed import PackedLinear
+from workers.model.weights.panels import ACTIVATIONS, PanelLinear
 
-# What oneDNN calls them: (name, algorithm).
-_FUSABLE: dict[tuple[str, str], Callable[[Tensor], Tensor]] = {
-    ("gelu", "tanh"): lambda x: functional.gelu(x, approximate="tanh"),
-    ("gelu", "none"): functional.gelu,
-    ("swish", ""): functional.silu,
-    ("relu", ""): functional.relu,
+_KNOWN: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "relu": functional.relu,
+}
+# What oneDNN calls them: name and algorithm.
+_ONEDNN_NAMES = {
+    "gelu_tanh": ("gelu", "tanh"),
+    "gelu": ("gelu", "none"),
+    "silu": ("swish", ""),
+    "relu": ("relu", ""),
 }
 # A layer and the activation that follows it, as the families name them inside one block.
 _PAIRS = tuple(
@@ -27,10 +35,10 @@ _TOLERANCE = 1e-5
 class ActivatedLinear(nn.Module):
     """A packed layer with its activation: act(x Wᵀ + b)."""
 
-    def __init__(self, linear: PackedLinear, activation: tuple[str, str]) -> None:
+    def __init__(self, linear: PackedLinear, activation: str) -> None:
         super().__init__()
         self.linear = linear
-        self._name, self._algorithm = activation
+        self._name, self._algorithm = _ONEDNN_NAMES[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = torch.ops.mkldnn._linear_pointwise(
@@ -47,16 +55,16 @@ def fuse_activations(model: nn.Module) -> int:
 
 def _fuse(block: nn.Module, layer_name: str, activation_name: str) -> bool:
     linear, activation = getattr(block, layer_name, None), getattr(block, activation_name, None)
-    if not isinstance(linear, PackedLinear) or not isinstance(activation, nn.Module):
+    if not isinstance(linear, PackedLinear | PanelLinear) or not isinstance(activation, nn.Module):
         return False
-    name = _fusable(activation)
-    if name is None:
+    fused = _fused(linear, activation)
+    if fused is None:
         return False
     # That a block has both does not mean that one follows the other: it has to answer as before.
     probe = torch.linspace(-3, 3, 2 * linear.in_features, dtype=_dtype(linear)).view(1, 2, -1)
     try:
         before = block(probe)
-        setattr(block, layer_name, ActivatedLinear(linear, name))
+        setattr(block, layer_name, fused)
         setattr(block, activation_name, nn.Identity())
         same = torch.allclose(
             block(probe), before, rtol=_TOLERANCE, atol=_TOLERANCE * float(before.abs().max())
@@ -69,16 +77,30 @@ def _fuse(block: nn.Module, layer_name: str, activation_name: str) -> bool:
     return same
 
 
-def _fusable(activation: nn.Module) -> tuple[str, str] | None:
-    """What oneDNN calls this activation, told by what it does."""
+def _fused(linear: PackedLinear | PanelLinear, activation: nn.Module) -> nn.Module | None:
+    """The layer with this activation, or None where its kernel does not know it."""
+    name = _name_of(activation)
+    if name is None:
+        return None
+    if isinstance(linear, PackedLinear):
+        return ActivatedLinear(linear, name)
+    if name not in ACTIVATIONS:
+        return None
+    fused = copy(linear)
+    fused.activation = name
+    return fused
+
+
+def _name_of(activation: nn.Module) -> str | None:
+    """What this activation is called, told by what it does."""
     probe = torch.linspace(-6, 6, 64)
     try:
         wanted = activation(probe)
     except (TypeError, ValueError, RuntimeError):
         return None
-    return next((name for name, known in _FUSABLE.items() if torch.equal(known(probe), wanted)), None)
+    return next((name for name, known in _KNOWN.items() if torch.equal(known(probe), wanted)), None)
 
 
-def _dtype(linear: PackedLinear) -> torch.dtype:
-    dtype: torch.dtype = linear._packed.dtype
+def _dtype(linear: PackedLinear | PanelLinear) -> torch.dtype:
+    dtype: torch.dtype = linear._packed.dtype if isinstance(linear, PackedLinear) else torch.float32
     return dtype

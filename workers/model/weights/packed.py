@@ -5,8 +5,8 @@ In float32 a layer uses one kernel, chosen here once: an answer must not depend 
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import psutil  # type: ignore[import-untyped]
@@ -19,16 +19,18 @@ from workers.model.weights import int4
 from workers.model.weights.hqq_experts import HqqExperts
 from workers.model.weights.hqq_linear import HqqLinear
 from workers.model.weights.int4 import Int4Linear
+from workers.model.weights.panels import PanelLinear, can_use_panels
 from workers.model.weights.timing import fastest
 
 log = logging.getLogger(__name__)
 
-AUTO, TORCH, PACKED, INT4, DEQUANTIZE = LINEAR_KERNELS
+AUTO, TORCH, PACKED, PANELS, INT4, DEQUANTIZE = LINEAR_KERNELS
 
 # A decode step's rows, and a prefill's.
 _MEASURED_ROWS = (16, 128)
 _ROWS_HINT = 128
 _MAX_MEASURED_WEIGHTS = 1 << 21
+_MEASURED_BYTES = 32 << 20
 _MEASURING_SECONDS = 0.2
 # Share of the free memory that copies may take besides the weights that are there anyway.
 _MEMORY_SHARE = 0.4
@@ -66,15 +68,15 @@ class PackedLinear(nn.Module):
 class KernelChoice:
     """What was measured and decided for a model's linear layers.
 
-    kernel: of layers in full precision and of rebuilt ones, `onednn-packed` or `torch`.
-    *_seconds: CPU time of one pass through all of them, a decode step and a prefill; 0 where nothing was measured.
+    kernel: of layers in full precision and of rebuilt ones, `torch`, `onednn-packed` or `panels`.
+    seconds: of each of these, CPU time of one pass through all layers, a decode step and a prefill; empty where
+    nothing was measured.
     num_rebuilt: quantized layers that now compute with their weight rebuilt once, in `rebuilt_bytes` more memory.
     num_int4: quantized layers that compute by an int4 kernel, for up to `int4_rows` rows (None: for any number).
     """
 
     kernel: str
-    torch_seconds: float = 0.0
-    packed_seconds: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
     num_rebuilt: int = 0
     rebuilt_bytes: int = 0
     num_int4: int = 0
@@ -125,6 +127,11 @@ def choose_linears(model: nn.Module, kernel: str = AUTO) -> KernelChoice:
             "The linear kernel 'onednn-packed' does not work on this device in this precision.",
             hint="Use it for float32 or bfloat16 on a CPU with oneDNN, or choose auto.",
         )
+    if kernel == PANELS and not (on_cpu and all(can_use_panels(_dtype(layer)) for layer in layers.values())):
+        raise ConfigurationError(
+            "The linear kernel 'panels' does not work on this device in this precision, or was not built.",
+            hint="Use it for float32 on a CPU, with a C compiler at install, or choose auto.",
+        )
     # Elsewhere than on a CPU a rebuilt weight would take the memory that quantization was asked to save.
     if kernel == DEQUANTIZE or not on_cpu:
         return KernelChoice(TORCH)
@@ -138,29 +145,31 @@ def _rebuild(model: nn.Module, layers: Mapping[str, Layer], kernel: str) -> Kern
     if sum(copied_bytes.values()) > psutil.virtual_memory().available * _MEMORY_SHARE:
         left = {name: layer for name, layer in layers.items() if copied_bytes[name]}
         layers = {name: layer for name, layer in layers.items() if name not in left}
-    seconds = _measure(layers.values()) if kernel == AUTO and layers else (0.0, 0.0)
-    packs = kernel == PACKED or seconds[1] < seconds[0]
+    seconds = _measure(layers.values()) if kernel == AUTO and layers else {}
+    winner = min(seconds, key=seconds.__getitem__) if seconds else TORCH if kernel == AUTO else kernel
     rebuilt = [name for name, layer in layers.items() if not isinstance(layer, nn.Linear)]
     for name, layer in layers.items():
         if isinstance(layer, HqqExperts):
             layer.rebuilt = nn.ModuleList(
-                _whole(layer.dequantize(expert), None, None, packs) for expert in range(layer.num_experts)
+                _whole(layer.dequantize(expert), None, None, winner) for expert in range(layer.num_experts)
             )
-        elif packs or isinstance(layer, HqqLinear):
+        elif winner != TORCH or isinstance(layer, HqqLinear):
             stored = layer if isinstance(layer, HqqLinear) else None
-            model.set_submodule(name, _whole(layer.weight.detach(), layer.bias, stored, packs))
+            model.set_submodule(name, _whole(layer.weight.detach(), layer.bias, stored, winner))
     choice = KernelChoice(
-        PACKED if packs else TORCH, *seconds, len(rebuilt), sum(copied_bytes[name] for name in rebuilt)
+        winner, seconds, num_rebuilt=len(rebuilt), rebuilt_bytes=sum(copied_bytes[name] for name in rebuilt)
     )
     if kernel == AUTO and any(map(int4.fits, left.values())):
         return _use_int4(model, left, choice, _int4_rows(left.values()))
     return choice
 
 
-def _whole(weight: Tensor, bias: Tensor | None, stored: HqqLinear | None, packs: bool) -> nn.Module:
+def _whole(weight: Tensor, bias: Tensor | None, stored: HqqLinear | None, kernel: str) -> nn.Module:
     """A layer with a whole weight, which keeps the quantized one, if there is one, as its `stored`."""
-    if packs:
+    if kernel == PACKED:
         return PackedLinear(weight, bias, stored)
+    if kernel == PANELS:
+        return PanelLinear(weight, bias, stored)
     out_features, in_features = weight.shape
     linear = nn.Linear(in_features, out_features, bias=False, device="meta")
     linear.weight = nn.Parameter(weight, requires_grad=False)
@@ -213,33 +222,48 @@ def _copied_bytes(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, in
 
 
 def _can_pack(layers: Iterable[Layer]) -> bool:
+    return _can_pack_all({_dtype(layer) for layer in layers})
+
+
+def _can_pack_all(dtypes: Iterable[torch.dtype]) -> bool:
     try:
-        for dtype in {_dtype(layer) for layer in layers}:
+        for dtype in dtypes:
             pack(torch.ones(16, 16, dtype=dtype))
     except RuntimeError:
         return False
     return True
 
 
-def _measure(layers: Iterable[Layer]) -> tuple[float, float]:
-    """Seconds of one pass through all layers: torch's kernel, packed. Infinite where packing is not supported."""
+def _measure(layers: Iterable[Layer]) -> dict[str, float]:
+    """Seconds of one pass through all layers by each kernel that works here: a decode step and a prefill."""
     shapes = Counter((layer.out_features, layer.in_features, _dtype(layer)) for layer in layers)
-    budget = _MEASURING_SECONDS / (2 * len(shapes) * len(_MEASURED_ROWS))
-    torch_seconds = packed_seconds = 0.0
+    kernels = [TORCH]
+    if _can_pack_all({dtype for _, _, dtype in shapes}):
+        kernels.append(PACKED)
+    if all(can_use_panels(dtype) for _, _, dtype in shapes):
+        kernels.append(PANELS)
+    budget = _MEASURING_SECONDS / (len(kernels) * len(shapes) * len(_MEASURED_ROWS))
+    seconds = dict.fromkeys(kernels, 0.0)
     for (out_features, in_features, dtype), count in shapes.items():
-        # Of a huge weight some rows are enough to compare the two.
+        # Of a huge weight some rows are enough to compare.
         measured_out = min(out_features, max(1, _MAX_MEASURED_WEIGHTS // in_features))
-        weight = torch.ones(measured_out, in_features, dtype=dtype)
-        try:
-            packed = pack(weight)
-        except RuntimeError:
-            return 0.0, float("inf")
-        for rows in _MEASURED_ROWS:
-            x = torch.ones(rows, in_features, dtype=dtype)
-            scale = count * out_features / measured_out
-            torch_seconds += scale * fastest(lambda: nn.functional.linear(x, weight), budget)  # noqa: B023
-            packed_seconds += scale * fastest(lambda: packed_linear(x, packed, None), budget)  # noqa: B023
-    return torch_seconds, packed_seconds
+        # As many weights as the model has of this shape: decoding finds none of them in the processor's cache.
+        copies = min(count, max(1, _MEASURED_BYTES // (measured_out * in_features * dtype.itemsize)))
+        for kernel in kernels:
+            weights = [torch.ones(measured_out, in_features, dtype=dtype) for _ in range(copies)]
+            for rows in _MEASURED_ROWS:
+                x = torch.ones(rows, in_features, dtype=dtype)
+                passing = _pass_of(kernel, weights, x)
+                seconds[kernel] += count * out_features / measured_out / copies * fastest(passing, budget)
+    return seconds
+
+
+def _pass_of(kernel: str, weights: list[Tensor], x: Tensor) -> Callable[[], Tensor]:
+    """One pass of `x` through layers of these weights."""
+    if kernel == TORCH:
+        return lambda: [nn.functional.linear(x, weight) for weight in weights][-1]
+    layers = [_whole(weight, None, None, kernel) for weight in weights]
+    return lambda: [layer(x) for layer in layers][-1]
 
 
 def _is_linear(module: nn.Module) -> bool:
