@@ -189,7 +189,7 @@ def _run(
         **options,
         **rest,
     )
-    if model_inputs.get("past_key_values") is not cache:
+    if model_inputs.get("past_key_values") is not cache and cache.get_seq_length() > 0:
         raise RuntimeError("this family does not go on from these states with a prompt of this length")
     output = model(**model_inputs, return_dict=True)
     cross_mask = rest.get("cross_attention_mask")

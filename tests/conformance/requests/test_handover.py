@@ -23,7 +23,7 @@ LONG: dict[str, Any] = {
     "n": 2,
     "temperature": 1,
     "seed": 3,
-    "max_tokens": 400,
+    "max_tokens": 1000,
     "extra_body": {"ignore_eos": True},
 }
 
@@ -65,4 +65,4 @@ def test_a_stream_goes_on_with_another_worker_where_the_first_was_stopped(tmp_pa
             texts[choice.index] += choice.delta.content or ""
     assert texts == {choice.index: choice.message.content for choice in whole.choices}
     # It was told as it was written again, not kept for the end.
-    assert len(after) > 10
+    assert sum(bool(choice.delta.content) for chunk in after for choice in chunk.choices) > 4
