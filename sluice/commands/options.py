@@ -74,7 +74,7 @@ def loading_options(function: Decorated) -> Decorated:
         ),
         click.option(
             "--linear-kernel",
-            type=click.Choice(["auto", "torch", "onednn-packed", "int4", "dequantize"]),
+            type=click.Choice(["auto", "torch", "onednn-packed", "panels", "int4", "dequantize"]),
             help="How linear layers compute [default: what a measurement says].",
         ),
         click.option("--device", help="cpu, cuda, cuda:1 … [default: the best there is]."),

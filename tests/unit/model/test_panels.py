@@ -84,3 +84,11 @@ def test_weight_and_bias_are_what_they_were() -> None:
     assert layer.bias is not None
     assert torch.equal(layer.bias, linear.bias)
     assert pair(70, 90, bias=False)[0].bias is None
+
+
+@pytest.mark.parametrize("x", [torch.ones(2, 63), torch.ones(2, 64, dtype=torch.float64)])
+def test_what_it_cannot_read_is_refused(x: torch.Tensor) -> None:
+    layer, _ = pair(64, 64)
+
+    with pytest.raises(ValueError, match="64 inputs in float32"):
+        layer(x)

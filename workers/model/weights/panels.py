@@ -47,6 +47,12 @@ class PanelLinear(nn.Module):
         return None if self.padded_bias is None else self.padded_bias[: self.out_features]
 
     def forward(self, x: Tensor) -> Tensor:
+        # The kernel reads what it is told is there.
+        if x.shape[-1] != self.in_features or x.dtype != torch.float32 or x.device.type != "cpu":
+            raise ValueError(
+                f"{self.in_features} inputs in float32 on a CPU are wanted, "
+                f"not {x.shape[-1]} in {x.dtype} on {x.device}"
+            )
         x = x.contiguous()
         out = x.new_empty(*x.shape[:-1], self.out_features)
         num_rows = x.numel() // self.in_features
