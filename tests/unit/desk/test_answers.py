@@ -19,9 +19,10 @@ from workers.desk.tool_calls import CallWriter
 from workers.engine.protocol import Broken, EngineEvent, Finished, Logprobs, Progress, Sampling, Sequence
 from workers.engine.scripted import ScriptedPrompt
 from workers.model.calling.tools import CallSyntax, Read, ToolParser
-from workers.model.prompting.detokenize import Detokenizer, StopChecker, special_ids
+from workers.model.prompting.detokenize import Detokenizer, StopChecker
 from workers.model.prompting.prepared import PromptCounts
 from workers.model.prompting.token_bytes import TokenBytes
+from workers.model.special_tokens import special_ids
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import TokenizersBackend
 
 from workers.model.grammars.grammar import GrammarConstraint, Grammars
-from workers.model.prompting.detokenize import Detokenizer, special_ids
+from workers.model.prompting.detokenize import Detokenizer
+from workers.model.special_tokens import special_ids
 
 BUNDLED = Path(__file__).parents[3] / "models" / "tiny-gemma4" / "tokenizer.json"
 KINDS = ("bundled", "bytes", "sentencepiece")

@@ -5,7 +5,8 @@ from family_processors import byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.model.prompting.detokenize import MAX_HELD_TOKENS, Detokenizer, StopChecker, special_ids
+from workers.model.prompting.detokenize import MAX_HELD_TOKENS, Detokenizer, StopChecker
+from workers.model.special_tokens import special_ids
 
 TOKENIZER = byte_tokenizer(["<end>"])
 SPECIAL = special_ids(TOKENIZER)

@@ -14,9 +14,10 @@ from workers.model.calling.json_calls import HermesFormat, LlamaFormat, MistralF
 from workers.model.calling.tools import ToolFormat
 from workers.model.calling.xml_calls import XmlFormat
 from workers.model.prompting.chat_format import ChatFormat
-from workers.model.prompting.detokenize import Detokenizer, special_ids
+from workers.model.prompting.detokenize import Detokenizer
 from workers.model.prompting.prompts import Prompter
 from workers.model.prompting.templates import ChatTemplate
+from workers.model.special_tokens import special_ids
 
 TOOLS = template_tools(some_tools())
 CALL = {"id": "call_abc", "type": "function", "function": {"name": "weather", "arguments": {"place": "Oslo"}}}

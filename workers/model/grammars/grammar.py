@@ -22,7 +22,7 @@ from service.contract.grammars import GrammarSpec
 from service.errors import BadRequest, ModelFailed, Unavailable
 from workers.model.grammars import grammar_check
 from workers.model.grammars.grammar_errors import explain
-from workers.model.prompting.detokenize import special_ids
+from workers.model.special_tokens import special_ids
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,6 @@ REPLACEMENT = "\ufffd"
 MAX_HELD_TOKENS = 32
 
 
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Tokens that are never text: the tokenizer's own roles, and all added ones that are marked as special."""
-    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return frozenset(tokenizer.all_special_ids) | added
-
-
 class Detokenizer:
     """Turns one answer's tokens into text, piece by piece; the pieces join to what decoding all at once gives.
 

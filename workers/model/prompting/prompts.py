@@ -15,7 +15,7 @@ from workers.model.calling.tools import ToolFormat
 from workers.model.grammars.grammar import Grammars
 from workers.model.prompting.chat_format import ChatFormat, Message
 from workers.model.prompting.content import Content, content_of, media_digest
-from workers.model.prompting.detokenize import Detokenizer, special_ids
+from workers.model.prompting.detokenize import Detokenizer
 from workers.model.prompting.media_parts import (
     KIND_OF,
     named_arrays,
@@ -33,6 +33,7 @@ from workers.model.prompting.processors import (
 )
 from workers.model.prompting.templates import ChatTemplate
 from workers.model.prompting.token_bytes import TokenBytes
+from workers.model.special_tokens import special_ids
 
 
 class Prompter:
