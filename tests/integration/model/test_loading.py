@@ -159,7 +159,9 @@ def test_on_a_cpu_quantized_weights_are_rebuilt_once_in_the_faster_layout(bundle
     assert loaded.provenance["rebuilt_layers"] == 28
     kinds = {"torch": torch.nn.Linear, "onednn-packed": PackedLinear, "panels": PanelLinear}
     chosen = kinds[loaded.provenance["linear_kernel"]]
-    assert sum(type(module) is chosen and hasattr(module, "stored") for module in loaded.model.modules()) >= 24
+    assert (
+        sum(type(module) is chosen and hasattr(module, "stored") for module in loaded.model.modules()) >= 24
+    )
     assert (
         sum(isinstance(getattr(module, "stored", None), HqqLinear) for module in loaded.model.modules()) == 28
     )
