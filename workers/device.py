@@ -10,6 +10,7 @@ from service.actions.parts import Parts
 from service.contract.lifecycle import WorkerRole
 from service.contract.tickets import Wake
 from service.errors import ConfigurationError
+from workers.desk.approach import Approach
 from workers.desk.desk import Desk
 from workers.desk.keeper import Keeper, KeeperCalls
 from workers.desk.publisher import Publisher
@@ -131,17 +132,20 @@ class Device:
         settings = self._parts.settings
         served = [model.served for model in opened]
         publisher = Publisher(self._parts.streams)
-        seats = Seats()
-        recorder = Recorder(self._parts, publisher, seats)
+        seats, approach = Seats(), Approach()
+        recorder = Recorder(self._parts, publisher, seats, approach)
         stepper = Stepper(
             served,
             publisher,
             on_outcome=lambda seat, outcome: desk.settle(seat, outcome),
             on_crash=self._crashed,
             note_token=seats.note_token,
+            approach=approach,
         )
         watchdog = Watchdog([each.pulse for each in served], settings.watchdog_seconds, self._crashed)
-        desk = Desk(self._parts, served=served, stepper=stepper, recorder=recorder, seats=seats)
+        desk = Desk(
+            self._parts, served=served, stepper=stepper, recorder=recorder, seats=seats, approach=approach
+        )
         for room in (publisher, recorder, stepper, watchdog):
             room.start()
             self._closers.append(room.close)

@@ -13,6 +13,7 @@ from service.contract.lifecycle import JobClass
 from service.errors import ModelFailed, SluiceError
 from service.store import jobs
 from workers.away import DATABASE_AWAY, reason
+from workers.desk.approach import Approach
 from workers.desk.hands import Hands
 from workers.desk.recorder import Recorder
 from workers.desk.seats import Seat, Seats
@@ -41,12 +42,14 @@ class Desk:
         stepper: Stepper,
         recorder: Recorder,
         seats: Seats,
+        approach: Approach,
     ) -> None:
         self._parts = parts
         self._served = {each.name: each for each in served}
         self._stepper = stepper
         self._recorder = recorder
         self._seats = seats
+        self._approach = approach
         self._bell = threading.Event()
         self._draining = threading.Event()
         self._owner: WorkerId = ""
@@ -65,6 +68,7 @@ class Desk:
 
     def ring(self) -> None:
         """Somebody says that there is work."""
+        self._approach.ring()
         self._bell.set()
 
     def settle(self, seat: Seat, outcome: Outcome) -> None:
@@ -157,8 +161,12 @@ class Desk:
 
     def _claim_round(self) -> int:
         claimed = self._claim()
+        if not self._bell.is_set():
+            self._approach.look()
         for job in claimed:
             seat = self._seats.take(job)
+            if seat.is_chat:
+                self._approach.enter(job.id)
             self._hands.submit(partial(self._prepare, seat), is_chat=seat.is_chat)
         return len(claimed)
 
@@ -191,6 +199,13 @@ class Desk:
         return self._seats.num_waiting_bytes < self._parts.settings.prepared_bytes
 
     def _prepare(self, seat: Seat) -> None:
+        try:
+            self._bring(seat)
+        finally:
+            self._approach.leave(seat.job.id)
+
+    def _bring(self, seat: Seat) -> None:
+        """Prepare a job and hand its sequences to the engine, or settle it."""
         if seat.cancelled:
             self.settle(seat, Cancelled(seat.job))
             return

@@ -13,12 +13,15 @@ from service.contract.lifecycle import JobClass
 from service.contract.streams import Ended
 from service.store import jobs
 from workers.away import DATABASE_AWAY, reason
+from workers.desk.approach import Approach
 from workers.desk.publisher import Publisher
 from workers.desk.seats import Seats
 
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 10.0
+# A chat that is on its way has a claim to write; a flush waits for it, in looks of a few milliseconds.
+MOST_LOOKS, LOOK_SECONDS = 20, 0.005
 
 
 class Recorder:
@@ -27,10 +30,11 @@ class Recorder:
     An outcome stays here until the database took it or refused it by fence: a restarting database costs time only.
     """
 
-    def __init__(self, parts: Parts, publisher: Publisher, seats: Seats) -> None:
+    def __init__(self, parts: Parts, publisher: Publisher, seats: Seats, approach: Approach) -> None:
         self._parts = parts
         self._publisher = publisher
         self._seats = seats
+        self._approach = approach
         self._inbox: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._gave_up = threading.Event()
@@ -54,7 +58,15 @@ class Recorder:
         while not closing:
             outcomes, closing = self._gather()
             if outcomes:
+                if not closing and all(outcome.job.job_class is JobClass.BULK for outcome in outcomes):
+                    self._let_chats_pass()
                 self._write(outcomes)
+
+    def _let_chats_pass(self) -> None:
+        for _ in range(MOST_LOOKS):
+            if not self._approach.is_chat_near:
+                return
+            self._gave_up.wait(LOOK_SECONDS)
 
     def _gather(self) -> tuple[list[Outcome], bool]:
         """The next flush: waits for a first outcome, then for more of them as long as nobody listens."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 
 from service.contract.jobs import Outcome
+from workers.desk.approach import Approach
 from workers.desk.publisher import Publisher
 from workers.desk.replier import Replier
 from workers.desk.seats import Seat
@@ -18,6 +19,7 @@ from workers.engine.protocol import Sequence
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.5
+REST_SECONDS = 0.003
 
 
 class Stepper:
@@ -30,6 +32,7 @@ class Stepper:
         on_outcome: Callable[[Seat, Outcome], None],
         on_crash: Callable[[str], None],
         note_token: Callable[[Seat], object] = Seat.note_token,
+        approach: Approach | None = None,
     ) -> None:
         self._served = {each.name: each for each in served}
         self._turns = Turns(served)
@@ -38,6 +41,7 @@ class Stepper:
             for each in served
         }
         self._on_crash = on_crash
+        self._approach = approach or Approach()
         self._inbox: deque[tuple[str, Sequence] | int] = deque()
         self._wake = threading.Event()
         self._closed = False
@@ -81,8 +85,9 @@ class Stepper:
     def _turn(self) -> None:
         self._take_inbox()
         served = self._turns.next()
-        if served is None:
-            self._wake.wait(IDLE_SECONDS)
+        rests = self._approach.rests()
+        if served is None or rests:
+            self._wake.wait(REST_SECONDS if rests else IDLE_SECONDS)
             self._wake.clear()
             return
         began = time.perf_counter()

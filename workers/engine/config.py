@@ -14,6 +14,7 @@ class EngineConfig:
     larger prompt comes in alone.
     max_bulk_tokens_beside_chat: of bulk prompts in one step, while chats come: a chat that arrives in the middle of a
     step waits for its end. chat_memory_seconds: how long after a chat another one is expected.
+    num_first_tokens: what a chat needs for its first words; until it has drawn them, no prompt of bulk comes in.
     prefill_group: bulk waits until this many slots are free, so that prompts share a forward, but no longer than
     max_group_wait_steps.
     max_kv_tokens: prompt and answer tokens of all running sequences together; None leaves it to the slots.
@@ -27,6 +28,7 @@ class EngineConfig:
     max_prefill_bytes: int = 256 << 20
     max_bulk_tokens_beside_chat: int = 1024
     chat_memory_seconds: float = 15.0
+    num_first_tokens: int = 4
     prefill_group: int = 4
     max_group_wait_steps: int = 8
     max_kv_tokens: int | None = None

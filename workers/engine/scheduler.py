@@ -56,10 +56,11 @@ class Scheduler:
         while room.fits(self.chat.head()):
             admitted.append(room.take(self.chat))
             chat_comes_in = True
-        # Bulk beside a chat's prompt would only make its first word later.
+        # Bulk beside a chat's prompt, or between its first tokens, would only make its first word later.
         if (
             self.chat.head() is None
             and not chat_comes_in
+            and not any(self._speaks_soon(run) for run in running)
             and self._group_is_ready(room.num_bulk_slots, is_idle=not running)
         ):
             while room.fits(self.bulk.head()):
@@ -72,6 +73,9 @@ class Scheduler:
         movable = [run for run in running if self._may_park(run)]
         movable.sort(reverse=True)
         return movable[: max(0, min(num_missing, self._config.max_parked_rows - num_parked))]
+
+    def _speaks_soon(self, run: Run) -> bool:
+        return run.is_chat and len(run.sequence.tokens) < self._config.num_first_tokens
 
     def _may_park(self, run: Run) -> bool:
         return not run.is_chat and run.num_parks < self._config.max_parks and not run.is_launched_out

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from workers.media.fork_server import Child, ChildLost, ForkServer
 
 # The engine, the web process and chats go before what is prepared ahead.
-NICE = 5
+NICE = 19
 
 
 class ServerLost(ChildLost):

@@ -526,3 +526,16 @@ def test_a_step_that_takes_in_a_chat_draws_for_nobody_else() -> None:
     assert (len(model.plans[-1].prefill), model.plans[-1].decode) == (1, ())
     engine.step()
     assert model.plans[-1].decode == (0, 1)
+
+
+def test_no_bulk_comes_in_until_a_chat_has_its_first_words() -> None:
+    model = ScriptedModel(4)
+    engine = Engine(model, EngineConfig(num_first_tokens=3, prefill_group=1))
+    engine.submit(Sequence(0, ScriptedPrompt((5,) * 9), Sampling(), priority=0))
+    engine.submit(Sequence(1, ScriptedPrompt((5, 6)), Sampling(), priority=1))
+
+    while engine.has_work:
+        engine.step()
+
+    steps_of_prompts = [number for number, plan in enumerate(model.plans) if plan.prefill]
+    assert steps_of_prompts == [0, 3]
