@@ -1,10 +1,12 @@
 """A stream whose worker is stopped is finished by another, and no word is told twice."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from live_service import service, wait_for
 from openai import OpenAI
@@ -15,6 +17,8 @@ from service.actions.readiness import ready_models
 from service.contract.lifecycle import JobState
 from service.store.tables import Job
 from workers.device import Device
+from workers.engine.protocol import Pending, RowResult
+from workers.model.slot_model import TorchSlotModel
 
 OPTIONS = {"quant_bits": None, "poll_seconds": 0.02, "num_preparers": 0, "drain_seconds": 0.0}
 LONG: dict[str, Any] = {
@@ -23,7 +27,7 @@ LONG: dict[str, Any] = {
     "n": 2,
     "temperature": 1,
     "seed": 3,
-    "max_tokens": 1000,
+    "max_tokens": 400,
     "extra_body": {"ignore_eos": True},
 }
 
@@ -40,11 +44,24 @@ def device(parts: Parts) -> Iterator[Device]:
     its_parts.close()
 
 
+@pytest.fixture
+def _no_faster_than_a_large_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled model would be done before anybody could stop its worker."""
+    collect = TorchSlotModel.collect
+
+    def slowly(self: TorchSlotModel, pending: Pending) -> Sequence[RowResult]:
+        time.sleep(0.01)
+        return collect(self, pending)
+
+    monkeypatch.setattr(TorchSlotModel, "collect", slowly)
+
+
 def state_of_the_job(parts: Parts) -> JobState | None:
     with parts.database.reading() as db:
         return db.scalar(select(Job.state))
 
 
+@pytest.mark.usefixtures("_no_faster_than_a_large_model")
 def test_a_stream_goes_on_with_another_worker_where_the_first_was_stopped(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     with service(tmp_path, **OPTIONS) as (parts, url, _), ExitStack() as workers:
