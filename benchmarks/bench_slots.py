@@ -33,11 +33,14 @@ from transformers import (
     Idefics3ForConditionalGeneration,
     PreTrainedModel,
 )
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import AttentionInterface
 
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.protocol import Sampling, Sequence
 from workers.media.decoded import DecodedImage
+from workers.model.kernels import attention
 from workers.model.loading import LoadOptions, load
 from workers.model.prompting.prepared import Prepared
 from workers.model.prompting.processors import load_processor
@@ -246,6 +249,15 @@ def run_slots(
         engine.step()
 
 
+def with_torchs_attention(run: Callable[[], list[list[int]]]) -> list[list[int]]:
+    """As transformers has it, without our kernels, which a loaded model brings into the whole process."""
+    AttentionInterface.register("sdpa", sdpa_attention_forward)
+    try:
+        return run()
+    finally:
+        attention.install()
+
+
 def cpu_seconds(run: Callable[[], object]) -> float:
     """CPU time of this process for one run."""
     started = time.process_time()
@@ -271,8 +283,10 @@ def main() -> None:
     items = make_items(options.requests, seed=1)
     useful = sum(item.num_tokens for item in items)
     ways: dict[str, Callable[[], list[list[int]]]] = {
-        "plain loop, batches of 16": lambda: run_plain_loop(workload, items),
-        "16 slots, torch's linears": lambda: run_slots(workload, workload.plain, items, config),
+        "plain loop, batches of 16": lambda: with_torchs_attention(lambda: run_plain_loop(workload, items)),
+        "16 slots, torch's kernels": lambda: with_torchs_attention(
+            lambda: run_slots(workload, workload.plain, items, config)
+        ),
         "16 slots, as we load it": lambda: run_slots(workload, workload.model, items, config),
     }
     answers = [run() for run in ways.values()]
