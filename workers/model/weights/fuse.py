@@ -87,7 +87,7 @@ def _fused(linear: PackedLinear | PanelLinear, activation: nn.Module) -> nn.Modu
     if name not in ACTIVATIONS:
         return None
     fused = copy(linear)
-    fused.activation = name
+    fused.activation = ACTIVATIONS.index(name)
     return fused
 
 

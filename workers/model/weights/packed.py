@@ -122,7 +122,7 @@ def choose_linears(model: nn.Module, kernel: str = AUTO) -> KernelChoice:
             )
         return _use_int4(model, layers, KernelChoice(TORCH), max_rows=None)
     on_cpu = all(_device(layer).type == "cpu" for layer in layers.values())
-    if kernel == PACKED and not (on_cpu and _can_pack(layers.values())):
+    if kernel == PACKED and not (on_cpu and _can_pack({_dtype(layer) for layer in layers.values()})):
         raise ConfigurationError(
             "The linear kernel 'onednn-packed' does not work on this device in this precision.",
             hint="Use it for float32 or bfloat16 on a CPU with oneDNN, or choose auto.",
@@ -221,11 +221,7 @@ def _copied_bytes(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, in
     return sizes
 
 
-def _can_pack(layers: Iterable[Layer]) -> bool:
-    return _can_pack_all({_dtype(layer) for layer in layers})
-
-
-def _can_pack_all(dtypes: Iterable[torch.dtype]) -> bool:
+def _can_pack(dtypes: Iterable[torch.dtype]) -> bool:
     try:
         for dtype in dtypes:
             pack(torch.ones(16, 16, dtype=dtype))
@@ -238,7 +234,7 @@ def _measure(layers: Iterable[Layer]) -> dict[str, float]:
     """Seconds of one pass through all layers by each kernel that works here: a decode step and a prefill."""
     shapes = Counter((layer.out_features, layer.in_features, _dtype(layer)) for layer in layers)
     kernels = [TORCH]
-    if _can_pack_all({dtype for _, _, dtype in shapes}):
+    if _can_pack({dtype for _, _, dtype in shapes}):
         kernels.append(PACKED)
     if all(can_use_panels(dtype) for _, _, dtype in shapes):
         kernels.append(PANELS)

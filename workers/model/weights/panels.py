@@ -31,7 +31,7 @@ class PanelLinear(nn.Module):
         self._kernel = kernels.linear
         self.out_features, self.in_features = weight.shape
         self.stored = stored
-        self.activation = "none"
+        self.activation = ACTIVATIONS.index("none")
         self.register_buffer("panels", to_panels(weight), persistent=False)
         padded = None if bias is None else nn.functional.pad(bias.detach(), (0, -self.out_features % PANEL))
         self.register_buffer("padded_bias", padded, persistent=False)
@@ -66,13 +66,13 @@ class PanelLinear(nn.Module):
             num_rows,
             self.in_features,
             self.out_features,
-            ACTIVATIONS.index(self.activation),
+            self.activation,
         )
         run_in_parts(call, len(panels), num_rows * self.in_features * self.out_features)
         return out
 
     def extra_repr(self) -> str:
-        return f"in={self.in_features}, out={self.out_features}, activation={self.activation}"
+        return f"in={self.in_features}, out={self.out_features}, activation={ACTIVATIONS[self.activation]}"
 
 
 def can_use_panels(dtype: torch.dtype) -> bool:
