@@ -210,7 +210,7 @@ class Desk:
             self.settle(seat, Cancelled(seat.job))
             return
         try:
-            sequences = self._served[seat.job.model].preparer.prepare(seat)
+            prepared = self._served[seat.job.model].preparer.prepare(seat)
         except SluiceError as error:
             self.settle(seat, Failed(seat.job, error))
             return
@@ -221,7 +221,10 @@ class Desk:
             )
             self.settle(seat, Failed(seat.job, failure))
             return
-        for sequence in sequences:
+        if not isinstance(prepared, list):
+            self.settle(seat, prepared)
+            return
+        for sequence in prepared:
             self._stepper.submit(seat.job.model, sequence)
         self._stop_if_asked(seat)
 

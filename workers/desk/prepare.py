@@ -5,7 +5,9 @@ from typing import Protocol
 
 from service.actions.load_body import load_body
 from service.actions.parts import Parts
-from service.contract.chat import ChatRequest, media_refs, parse_chat_request, template_messages
+from service.contract.chat import ChatRequest, media_refs, template_messages
+from service.contract.endpoints import request_of
+from service.contract.jobs import Succeeded
 from service.contract.media import MediaNeeds, MediaRef
 from service.contract.tools import template_tools
 from workers.desk.answers import Answer
@@ -50,12 +52,13 @@ class Preparer:
         self._pool = pool
         self._max_context_tokens = max_context_tokens
 
-    def prepare(self, seat: Seat) -> list[Sequence]:
+    def prepare(self, seat: Seat) -> list[Sequence] | Succeeded:
         """Fill the seat and return what the engine runs, one sequence for each answer.
 
+        A job that needs no engine is answered here: its outcome is returned instead.
         Raises SluiceError for this job alone.
         """
-        request = parse_chat_request(load_body(self._parts, seat.job))
+        request = request_of(seat.job.endpoint, load_body(self._parts, seat.job))
         # What needs no media is refused before any are loaded.
         check_length(request, 1, self._max_context_tokens)
         check_tokens(request, self._prompter.vocab_size)

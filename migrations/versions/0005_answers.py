@@ -1,0 +1,12 @@
+"""Answers that are given again to equal requests."""
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass

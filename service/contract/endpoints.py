@@ -1,0 +1,11 @@
+"""The endpoints that a job can be for, and how the desk reads the request of each."""
+
+from service.contract.chat import ChatRequest, parse_chat_request
+
+CHAT = "/v1/chat/completions"
+
+
+def request_of(endpoint: str, raw: bytes) -> ChatRequest:
+    """The conversation that a job's body asks to continue. BadRequest names the field and the reason."""
+    assert endpoint == CHAT, "no other endpoint makes jobs"
+    return parse_chat_request(raw)

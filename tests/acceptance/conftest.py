@@ -1,0 +1,1 @@
+"""Beside `front_door`, so that the folders below can import it."""
