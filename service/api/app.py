@@ -9,7 +9,7 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 
 from service.actions.parts import Parts, assemble
-from service.api import auth, batches, chat, errors, files, health, jobs, metrics, models
+from service.api import auth, batches, chat, documents, errors, files, health, jobs, metrics, models
 from service.api.context import EXTENSION, name_requests
 from service.api.request import ApiRequest
 from service.settings import Settings
@@ -44,6 +44,8 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
         validation_error_model=errors.ErrorReply,
         validation_error_callback=errors.refuse_invalid,
         doc_ui=False,
+        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
+        openapi_extensions={"security": [{"key": []}]},
         static_folder=None,
     )
     app.url_map.strict_slashes = False
@@ -56,7 +58,7 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     errors.answer_errors(app)
     for blueprint in BLUEPRINTS:
         app.register_api(blueprint)
-    app.add_url_rule("/openapi.json", "openapi", lambda: app.api_doc)
+    documents.describe(app)
     return app
 
 

@@ -8,16 +8,17 @@ from service.actions.authenticate import authenticate, is_loopback
 from service.api.context import current_parts
 
 # Probes and documents that say nothing about anybody's work.
-OPEN_PATHS = frozenset({"/health", "/ready", "/openapi.json"})
+OPEN_PATHS = frozenset({"/health", "/ready", "/openapi.json", "/docs"})
+OPEN_FOLDER = "/docs/"
 
 
 def know_callers(app: Flask) -> None:
-    """Find out who calls before every request but those to OPEN_PATHS."""
+    """Find out who calls before every request but those to OPEN_PATHS and OPEN_FOLDER."""
     app.before_request(_remember_caller)
 
 
 def _remember_caller() -> None:
-    if request.path not in OPEN_PATHS:
+    if request.path not in OPEN_PATHS and not request.path.startswith(OPEN_FOLDER):
         g.caller = authenticate(current_parts(), _bearer(), is_local=_is_local())
 
 

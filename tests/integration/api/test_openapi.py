@@ -14,6 +14,9 @@ NO_BODY = {
     ("post", "/v1/jobs/{job_id}/cancel"),
 }
 
+# What shows the document is not in it.
+PAGES = {"/openapi.json", "/docs", "/docs/<asset>"}
+
 
 @pytest.fixture
 def document(http: FlaskClient) -> dict:
@@ -30,7 +33,7 @@ def test_every_route_of_the_app_is_in_the_document(http: FlaskClient, document: 
     rules = {
         re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for rule in http.application.url_map.iter_rules()
-        if rule.rule != "/openapi.json"
+        if rule.rule not in PAGES
     }
     assert rules == set(document["paths"])
 
@@ -45,6 +48,33 @@ def test_every_operation_declares_its_answer_its_refusals_and_its_body(document:
         if method == "post" and (method, path) not in NO_BODY:
             assert operation["requestBody"]["content"], (method, path)
         assert operation["summary"], (method, path)
+
+
+def test_the_document_is_openapi_3_1_and_says_how_to_send_a_key(document: dict):
+    assert document["openapi"] == "3.1.0"
+    (scheme,) = (name for need in document["security"] for name in need)
+    assert document["components"]["securitySchemes"][scheme] == {"type": "http", "scheme": "bearer"}
+
+
+def test_the_page_shows_the_document_with_nothing_from_elsewhere(http: FlaskClient):
+    page = http.get("/docs")
+
+    assert page.content_type.startswith("text/html")
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', page.text)
+    assert {address.partition(":")[0] for address in addresses if not address.startswith("/")} == {"data"}
+    for address in addresses:
+        if address.startswith("/"):
+            assert http.get(address).status_code == 200, address
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    assert http.get("/docs/other.js").status_code == 404
+
+
+def test_the_page_works_behind_a_prefix(http: FlaskClient):
+    page = http.get("/docs", environ_overrides={"SCRIPT_NAME": "/sluice"})
+
+    assert 'src="/sluice/docs/start.js"' in page.text
 
 
 def test_every_reference_of_the_document_leads_somewhere(document: dict):
