@@ -8,6 +8,7 @@ from service.actions.known_models import known_models, unknown_model
 from service.actions.parts import Parts
 from service.actions.readiness import ready_models
 from service.contract.callers import Caller
+from service.contract.endpoints import CHAT
 from service.contract.manifest import DEFAULT_MODEL
 from service.contract.openai import ChatRequest
 from service.contract.tickets import Wake
@@ -32,14 +33,30 @@ class StartedChat:
 def start_chat(
     parts: Parts, caller: Caller, request: ChatRequest, raw: bytes, *, wait_for_model: bool = False
 ) -> StartedChat:
-    """Store the request and ring. raw: the body that `request` was read from, which is what the worker will read.
+    """Store a conversation and ring. raw: the body that `request` was read from, which is what the worker will read.
 
     With no worker ready this is Unavailable at once, unless the caller chose to wait for one.
     """
+    return start_request(
+        parts, caller, request.model, raw, streams=bool(request.stream), wait_for_model=wait_for_model
+    )
+
+
+def start_request(
+    parts: Parts,
+    caller: Caller,
+    model_name: str,
+    raw: bytes,
+    *,
+    endpoint: str = CHAT,
+    streams: bool = False,
+    wait_for_model: bool = False,
+) -> StartedChat:
+    """The same for any endpoint whose requests have a listener. raw: what the desk reads, as JSON."""
     known = known_models(parts)
-    model = known.get(DEFAULT_MODEL if request.model in PLACEHOLDERS else request.model)
+    model = known.get(DEFAULT_MODEL if model_name in PLACEHOLDERS else model_name)
     if model is None:
-        raise unknown_model(request.model, known)
+        raise unknown_model(model_name, known)
     if not wait_for_model and model not in ready_models(parts):
         raise Unavailable(
             f"The model {model!r} is not ready.",
@@ -54,7 +71,8 @@ def start_chat(
         model=model,
         body=body,
         payload=payload,
-        streams=bool(request.stream),
+        endpoint=endpoint,
+        streams=streams,
         # Should this process die, nobody listens any more, and the job must not wait for ever.
         expires_in_seconds=parts.settings.chat_timeout_seconds,
     )

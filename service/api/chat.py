@@ -9,26 +9,23 @@ from itertools import chain
 from typing import Any
 
 import orjson
-from flask import Response, request
+from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 
-from service.actions.cancel_job import cancel_job
-from service.actions.follow_chat import ChatEvent, Quiet, Replied, follow_chat
-from service.actions.parts import Parts
+from service.actions.follow_chat import ChatEvent, Quiet, Replied
 from service.actions.start_chat import StartedChat, start_chat
 from service.api.context import current_caller, current_parts, current_request
 from service.api.errors import REFUSALS
 from service.api.headers import ChatHeaders, name_ignored
+from service.api.listening import first_word, listen, reply_in
 from service.api.sse import (
     DONE,
     KEEP_ALIVE,
     KEEP_ALIVE_SECONDS,
     ClientGone,
-    client_is_gone,
     data,
     event_stream,
 )
-from service.contract.callers import Caller
 from service.contract.openai import ChatRequest, chunk, ignored_fields, usage_chunk
 from service.contract.replies import ChatCompletion
 from service.contract.streams import Delta
@@ -45,47 +42,19 @@ def create_completion(header: ChatHeaders, body: ChatRequest) -> Response:
     parts, caller = current_parts(), current_caller()
     raw = current_request().raw_body()
     chat = start_chat(parts, caller, body, raw, wait_for_model=header.wait_for_model)
-    events = _listen(parts, caller, chat, with_deltas=bool(body.stream))
+    events = listen(parts, caller, chat.job_id, with_deltas=bool(body.stream))
     response = _stream(events, chat, body) if body.stream else _whole(events)
     name_ignored(response, ignored_fields(body))
     return response
 
 
 def _whole(events: Iterator[ChatEvent]) -> Response:
-    for event in events:
-        if isinstance(event, Replied):
-            return Response(orjson.dumps(event.body), content_type="application/json")
-    raise AssertionError("a chat ends with its reply or an error")
+    return Response(orjson.dumps(reply_in(events)), content_type="application/json")
 
 
 def _stream(events: Generator[ChatEvent, None, None], chat: StartedChat, body: ChatRequest) -> Response:
-    # Errors that come before the first word, like a missing image, keep the status that they have unstreamed.
-    first = _first_word(events)
+    first = first_word(events)
     return event_stream(_Told(chat, body).events(first, events))
-
-
-def _listen(
-    parts: Parts, caller: Caller, chat: StartedChat, *, with_deltas: bool
-) -> Generator[ChatEvent, None, None]:
-    """The chat's events; when the client leaves, or we do, the job is cancelled and its slot freed."""
-    environ, over = request.environ, False
-    try:
-        for event in follow_chat(parts, caller, chat.job_id, with_deltas=with_deltas):
-            if isinstance(event, Quiet) and client_is_gone(environ):
-                raise ClientGone("The client has left.")
-            over = isinstance(event, Replied)
-            yield event
-    finally:
-        if not over:
-            cancel_job(parts, caller, chat.job_id)
-
-
-def _first_word(events: Iterator[ChatEvent]) -> ChatEvent:
-    patience_ends = time.monotonic() + KEEP_ALIVE_SECONDS
-    for event in events:
-        if not isinstance(event, Quiet) or time.monotonic() > patience_ends:
-            return event
-    raise AssertionError("a chat ends with its reply or an error")
 
 
 class _Told:

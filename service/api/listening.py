@@ -1,0 +1,49 @@
+"""A request that waits for its job's reply, and gives the job up when its client has left."""
+
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from flask import request
+
+from service.actions.cancel_job import cancel_job
+from service.actions.follow_chat import ChatEvent, Quiet, Replied, follow_chat
+from service.actions.parts import Parts
+from service.api.sse import KEEP_ALIVE_SECONDS, ClientGone, client_is_gone
+from service.contract.callers import Caller
+
+
+def listen(
+    parts: Parts, caller: Caller, job_id: int, *, with_deltas: bool = False
+) -> Generator[ChatEvent, None, None]:
+    """The job's events; when the client leaves, or we do, the job is cancelled and its slot freed."""
+    environ, over = request.environ, False
+    try:
+        for event in follow_chat(parts, caller, job_id, with_deltas=with_deltas):
+            if isinstance(event, Quiet) and client_is_gone(environ):
+                raise ClientGone("The client has left.")
+            over = isinstance(event, Replied)
+            yield event
+    finally:
+        if not over:
+            cancel_job(parts, caller, job_id)
+
+
+def reply_in(events: Iterator[ChatEvent]) -> dict[str, Any]:
+    """The body that the job replied with, once it is there."""
+    for event in events:
+        if isinstance(event, Replied):
+            return event.body
+    raise AssertionError("a job ends with its reply or an error")
+
+
+def first_word(events: Iterator[ChatEvent]) -> ChatEvent:
+    """The first event of a stream that is worth a status line.
+
+    Errors that come before the first word, like a missing image, keep the status that they have unstreamed.
+    """
+    patience_ends = time.monotonic() + KEEP_ALIVE_SECONDS
+    for event in events:
+        if not isinstance(event, Quiet) or time.monotonic() > patience_ends:
+            return event
+    raise AssertionError("a job ends with its reply or an error")
