@@ -45,7 +45,9 @@ class ErrorReply(BaseModel):
 
 
 # What any route may answer besides its own success, for the OpenAPI document.
-REFUSALS: ResponseDict = dict.fromkeys((400, 401, 404, 500, 503), ErrorReply)
+REFUSALS: ResponseDict = dict.fromkeys(
+    (400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504, 507), ErrorReply
+)
 
 
 def answer_errors(app: Flask) -> None:
