@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from service.contract.callers import Role
 from service.contract.lifecycle import BatchState, JobClass, JobStage, JobState, WorkerRole
 
 DEFAULT_TENANT = "default"
@@ -60,21 +61,29 @@ class Base(DeclarativeBase):
         JobClass: _word(JobClass),
         JobStage: _word(JobStage),
         JobState: _word(JobState),
+        Role: _word(Role),
         WorkerRole: _word(WorkerRole),
     }
 
 
 class Tenant(Base):
-    """Who work belongs to. weight: its share of the workers against other tenants'."""
+    """Who work belongs to. weight: its share of the workers against other tenants'.
+
+    The quotas: None leaves them to the settings, -1 is no limit whatever the settings say.
+    """
 
     __tablename__ = "tenants"
     id: Mapped[str] = mapped_column(primary_key=True)
     weight: Mapped[float] = mapped_column(default=1.0, server_default="1")
+    requests_per_minute: Mapped[int | None] = mapped_column(BigInteger)
+    tokens_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    queued_jobs: Mapped[int | None] = mapped_column(BigInteger)
+    stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[float]
 
 
 class Key(Base):
-    """An API key. Only its hash is kept; prefix: its first characters, which find it."""
+    """An API key. Only its hash is kept; prefix: its first characters, which find it. last_used_at: to the minute."""
 
     __tablename__ = "keys"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -82,7 +91,10 @@ class Key(Base):
     name: Mapped[str | None]
     prefix: Mapped[str] = mapped_column(index=True)
     sha256: Mapped[str]
+    role: Mapped[Role] = mapped_column(default=Role.USER, server_default="user")
     created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    last_used_at: Mapped[float | None]
     revoked_at: Mapped[float | None]
 
 
@@ -102,7 +114,10 @@ class Worker(Base):
 
 
 class WorkerModel(Base):
-    """A model that a worker loads (`loading`), serves (`ready`) or could not load (`failed`)."""
+    """A model that a worker loads (`loading`), serves (`ready`) or could not load (`failed`).
+
+    facts: what the worker knows of a model that it serves, as `ModelFacts` writes it.
+    """
 
     __tablename__ = "worker_models"
     worker_id: Mapped[str] = mapped_column(ForeignKey("workers.id"), primary_key=True)
@@ -111,6 +126,7 @@ class WorkerModel(Base):
     device: Mapped[str | None]
     state: Mapped[str]
     ready_at: Mapped[float | None]
+    facts: Mapped[dict[str, Any] | None]
 
 
 class Lane(Base):
@@ -343,4 +359,7 @@ class Usage(Base):
     image_tokens: Mapped[int] = mapped_column(BigInteger)
     video_tokens: Mapped[int] = mapped_column(BigInteger)
     audio_tokens: Mapped[int] = mapped_column(BigInteger)
-    __table_args__ = ({"postgresql_with": {"fillfactor": 70}},)
+    __table_args__ = (
+        Index("ix_usage_day", "tenant_id", "day"),
+        {"postgresql_with": {"fillfactor": 70}},
+    )
