@@ -165,7 +165,10 @@ class File(Base):
     blob: Mapped[str]
     created_at: Mapped[float]
     expires_at: Mapped[float | None]
-    __table_args__ = (Index("ix_files_tenant", "tenant_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_files_tenant", "tenant_id", "created_at", "id"),
+        Index("ix_files_expiry", "expires_at", **_only("expires_at IS NOT NULL")),
+    )
 
 
 class Idempotency(Base):
@@ -178,6 +181,55 @@ class Idempotency(Base):
     body_sha256: Mapped[str]
     object_id: Mapped[str]
     created_at: Mapped[float]
+    __table_args__ = (Index("ix_idempotency_age", "created_at"),)
+
+
+class Webhook(Base):
+    """Where a tenant wants to hear of its batches. secret: `whsec_…`, which signs; the old one signs too for a while.
+
+    claim: counts those who took it to deliver, the fence. failures: in a row. quiet_until: nobody takes it before.
+    """
+
+    __tablename__ = "webhooks"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    key_id: Mapped[str | None]
+    name: Mapped[str]
+    url: Mapped[str]
+    event_types: Mapped[list[Any]]
+    secret: Mapped[str]
+    old_secret: Mapped[str | None]
+    old_secret_until: Mapped[float | None]
+    claim: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    failures: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    quiet_until: Mapped[float | None]
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+    delivered_at: Mapped[float | None]
+    failed_at: Mapped[float | None]
+    last_error: Mapped[str | None]
+    disabled_at: Mapped[float | None]
+    __table_args__ = (Index("ix_webhooks_tenant", "tenant_id", "created_at", "id"),)
+
+
+class WebhookDelivery(Base):
+    """An event that a webhook has yet to hear of; the row goes when it has, or when we give up.
+
+    No foreign key: a webhook that is deleted at this moment must not stop the batch that ends.
+    """
+
+    __tablename__ = "webhook_deliveries"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    webhook_id: Mapped[str]
+    event_type: Mapped[str]
+    object_id: Mapped[str]
+    attempts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    created_at: Mapped[float]
+    due_at: Mapped[float]
+    __table_args__ = (
+        Index("ix_webhook_deliveries_due", "due_at"),
+        Index("ix_webhook_deliveries_webhook", "webhook_id", "due_at"),
+    )
 
 
 class Batch(Base):
@@ -222,6 +274,7 @@ class Batch(Base):
     cancelling_at: Mapped[float | None]
     cancelled_at: Mapped[float | None]
     paused_at: Mapped[float | None]
+    output_expires_seconds: Mapped[int | None] = mapped_column(Integer)
     __table_args__ = (
         Index("ix_batches_tenant", "tenant_id", "created_at", "id"),
         Index(
@@ -281,6 +334,12 @@ class Job(Base):
         Index("ix_jobs_owner", "owner", **_only("state = 'running'")),
         Index("ix_jobs_wait", "run_at", **_only("state = 'backoff'")),
         Index("ix_jobs_single", "tenant_id", "id", **_only("batch_id IS NULL")),
+        Index(
+            "ix_jobs_single_custom_id",
+            "tenant_id",
+            "custom_id",
+            **_only("batch_id IS NULL AND custom_id IS NOT NULL"),
+        ),
         Index("ix_jobs_expiry", "expires_at", sqlite_where=ONE_OF_A_KIND, postgresql_where=ONE_OF_A_KIND),
         {
             "sqlite_autoincrement": True,
@@ -321,6 +380,7 @@ class Result(Base):
     image_tokens: Mapped[int] = mapped_column(Integer, default=0)
     video_tokens: Mapped[int] = mapped_column(Integer, default=0)
     audio_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    cached_tokens: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     prompt_seconds: Mapped[float] = mapped_column(default=0.0)
     completion_seconds: Mapped[float] = mapped_column(default=0.0)
     finished_at: Mapped[float]
@@ -341,6 +401,7 @@ class BatchProgress(Base):
     expired: Mapped[int] = mapped_column(BigInteger)
     prompt_tokens: Mapped[int] = mapped_column(BigInteger)
     completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     __table_args__ = ({"postgresql_with": {"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0.01}},)
 
 
