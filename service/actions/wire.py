@@ -8,6 +8,7 @@ from service.contract.batches import (
     BatchList,
     BatchObject,
     BatchUsage,
+    CachedTokens,
     RequestCounts,
 )
 from service.contract.files import FileList, FileObject
@@ -101,6 +102,7 @@ def _request_counts(row: Batch, counts: Counts) -> RequestCounts:
 def _usage(counts: Counts) -> BatchUsage:
     return BatchUsage(
         input_tokens=counts.prompt_tokens,
+        input_tokens_details=CachedTokens(cached_tokens=counts.cached_tokens),
         output_tokens=counts.completion_tokens,
         total_tokens=counts.prompt_tokens + counts.completion_tokens,
     )

@@ -242,6 +242,7 @@ _USAGE = (
     Result.image_tokens,
     Result.video_tokens,
     Result.audio_tokens,
+    Result.cached_tokens,
     Result.prompt_seconds,
     Result.completion_seconds,
 )

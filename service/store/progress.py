@@ -16,7 +16,8 @@ NUM_WORKER_SHARDS = 32
 # Lines that failed at ingest, sweeps and the reaper count here.
 NO_WORKER_SHARD = NUM_WORKER_SHARDS
 
-COUNTED = ("succeeded", "failed", "dead", "cancelled", "expired", "prompt_tokens", "completion_tokens")
+TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
+COUNTED = ("succeeded", "failed", "dead", "cancelled", "expired", *TOKENS)
 _ADDED = ("seq", *COUNTED)
 ENDED_SUM = (
     BatchProgress.succeeded
@@ -38,6 +39,7 @@ class Counts:
     expired: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
 
     @property
     def ended(self) -> int:

@@ -147,8 +147,8 @@ def _tallies(endings: Sequence[Ending]) -> dict[str, Counter[str]]:
         tally = tallies[ending.batch_id]
         tally[ending.state.value] += 1
         tally["seq"] += ending.state in WITH_RESULT
-        tally["prompt_tokens"] += ending.usage.prompt_tokens
-        tally["completion_tokens"] += ending.usage.completion_tokens
+        for name in progress.TOKENS:
+            tally[name] += getattr(ending.usage, name)
     return tallies
 
 
@@ -169,6 +169,7 @@ def _row(ending: Ending, shard: int, seq: int) -> dict[str, Any]:
         "image_tokens": usage.image_tokens,
         "video_tokens": usage.video_tokens,
         "audio_tokens": usage.audio_tokens,
+        "cached_tokens": usage.cached_tokens,
         "prompt_seconds": usage.prompt_seconds,
         "completion_seconds": usage.completion_seconds,
         "finished_at": ending.finished_at,
