@@ -274,6 +274,7 @@ class Batch(Base):
     cancelling_at: Mapped[float | None]
     cancelled_at: Mapped[float | None]
     paused_at: Mapped[float | None]
+    dedupe: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     output_expires_seconds: Mapped[int | None] = mapped_column(Integer)
     __table_args__ = (
         Index("ix_batches_tenant", "tenant_id", "created_at", "id"),
@@ -292,6 +293,7 @@ class Job(Base):
     attempt: times it was claimed; (owner, attempt) is the fence. failures: retryable errors, for backoff.
     crashes: 0 clean; 1 suspect, runs among few; 2 runs alone; more: also crashed alone (`recovery.py`).
     solo: claimed to run with no other row beside it. cancel_requested: to be stopped where it runs.
+    reuse: an answer that an equal request has had may be given again.
     """
 
     __tablename__ = "jobs"
@@ -312,6 +314,7 @@ class Job(Base):
     stage: Mapped[JobStage | None]
     solo: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     streams: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    reuse: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     owner: Mapped[str | None]
     run_at: Mapped[float | None]
@@ -385,6 +388,16 @@ class Result(Base):
     completion_seconds: Mapped[float] = mapped_column(default=0.0)
     finished_at: Mapped[float]
     __table_args__ = (UniqueConstraint("batch_id", "shard", "seq", name="uq_results_seq"),)
+
+
+class Answer(Base):
+    """Which job has answered a request like this one. digest: of all that decides the answer (`equal_requests.py`)."""
+
+    __tablename__ = "answers"
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(RowId)
+    created_at: Mapped[float] = mapped_column(index=True)
 
 
 class BatchProgress(Base):
