@@ -37,15 +37,12 @@ Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 
 
-class SamplingFields(Wire):
-    """The part of a request that says how tokens are drawn.
+class DrawingFields(Wire):
+    """How tokens are drawn, as all endpoints that draw some spell it.
 
     An absent temperature means greedy: captions of the same picture should be the same text.
     """
 
-    max_tokens: int | None = Field(default=None, ge=1, le=MAX_ANSWER_TOKENS)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_ANSWER_TOKENS)
-    min_tokens: int | None = Field(default=None, ge=0, le=MAX_ANSWER_TOKENS)
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
     top_k: int | None = Field(default=None, ge=0, le=1 << 20)
@@ -57,10 +54,7 @@ class SamplingFields(Wire):
         Annotated[dict[str, Bias], Field(max_length=MAX_BIASED_TOKENS), AfterValidator(_with_token_ids)]
         | None
     ) = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     seed: int | None = Field(default=None, ge=INT64[0], le=INT64[1])
-    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     stop: Annotated[
         list[StopString],
         BeforeValidator(_as_list, json_schema_input_type=str | list[str] | None),
@@ -68,6 +62,17 @@ class SamplingFields(Wire):
     ] = Field(default_factory=list)
     stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKENS)] | None = None
     ignore_eos: bool | None = None
+
+
+class SamplingFields(DrawingFields):
+    """The part of a chat request that says how its answers are drawn, how many, and how long they may be."""
+
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_ANSWER_TOKENS)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_ANSWER_TOKENS)
+    min_tokens: int | None = Field(default=None, ge=0, le=MAX_ANSWER_TOKENS)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "SamplingFields":
