@@ -94,6 +94,12 @@ class Conflict(SluiceError):
     status, type, code = 400, "invalid_request_error", "invalid_state"
 
 
+class KeyReused(SluiceError):
+    """An Idempotency-Key that came with another request before."""
+
+    status, type, code = 422, "invalid_request_error", "idempotency_key_reused"
+
+
 class TooLarge(SluiceError):
     """A body over the configured size."""
 
@@ -110,6 +116,20 @@ class Unavailable(SluiceError):
     """Not now: no worker is ready, or a part of the system is away. A retry can help."""
 
     status, type, code, retryable = 503, "server_error", "unavailable", True
+
+
+class ModelNotReady(Unavailable):
+    """The model is known, and no worker has it loaded. estimated_time: seconds until one may have."""
+
+    code = "model_not_ready"
+
+    def __init__(self, message: str, *, estimated_time: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, retry_after=estimated_time)
+        self.estimated_time = estimated_time
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error object with Hugging Face's `estimated_time`."""
+        return super().as_dict() | {"estimated_time": self.estimated_time}
 
 
 class WorkerLost(Unavailable):

@@ -104,6 +104,8 @@ class Settings(BaseSettings):
     ingest_chunk_lines: int = 2000
     batch_window_seconds: int = 24 * 3600
     chat_timeout_seconds: float = 600.0
+    # How long the name of a model stays known that nobody configured here and whose workers have gone.
+    model_grace_seconds: float = Field(default=300.0, ge=0)
 
     @cached_property
     def database_url(self) -> str:

@@ -3,11 +3,13 @@
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from service.actions.parts import Parts
 from service.contract.lifecycle import WorkerRole
+from service.contract.models import ModelFacts
 from service.contract.tickets import Wake
 from service.errors import ConfigurationError
 from workers.desk.approach import Approach
@@ -44,8 +46,9 @@ class Device:
         self._load = load
         self._presence = Presence(parts, WorkerRole.ENGINE)
         self._desk: Desk | None = None
-        # The revisions of the models that can answer, by name.
-        self._ready: dict[str, str] = {}
+        self._began = time.monotonic()
+        # The models that can answer: their revisions, and what is told of them.
+        self._ready: dict[str, tuple[str, ModelFacts]] = {}
         self._closers: list[Callable[[], None]] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._open, name="device", daemon=True)
@@ -151,7 +154,10 @@ class Device:
             self._closers.append(room.close)
         if self._stopping.is_set():
             return
-        self._ready = {model.served.name: model.revision for model in opened}
+        told = {"load_seconds": round(time.monotonic() - self._began, 1)}
+        self._ready = {
+            model.served.name: (model.revision, model.facts.model_copy(update=told)) for model in opened
+        }
         self._say_ready()
         self._desk = desk
         desk.start(self._presence.worker_id)
@@ -160,8 +166,10 @@ class Device:
 
     def _say_ready(self) -> None:
         for name in self._parts.settings.model_names:
-            state = "ready" if name in self._ready else "failed"
-            self._presence.set_model_state(name, state, self._ready.get(name))
+            if known := self._ready.get(name):
+                self._presence.set_model_state(name, "ready", *known)
+            else:
+                self._presence.set_model_state(name, "failed")
 
     def _lease_lost(self) -> None:
         """Others may hold our jobs now: drop them, and come back under a new name with the model still loaded."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service.actions.parts import Parts
+from service.contract.models import ModelFacts
 from service.settings import Settings
 from workers.desk.served import Served
 from workers.desk.watchdog import Pulse
@@ -34,6 +35,7 @@ class Opened:
 
     served: Served
     revision: str
+    facts: ModelFacts
     description: str
     close: Callable[[], None]
 
@@ -63,7 +65,13 @@ def open_model(parts: Parts, settings: Settings, media: Media, num_models: int, 
     pulse = Pulse(Engine(model, serving.config), settings.model_name, loaded.slowest_seconds_per_token)
     preparer = Preparer(parts, media, loaded.prompter, model.max_context_tokens, pool)
     served = Served(pulse, model.num_slots, preparer, loaded.provenance)
-    return Opened(served, loaded.revision, loaded.description, pool.close if pool else lambda: None)
+    facts = ModelFacts(
+        input_modalities=["text", *sorted(loaded.needs.takes)],
+        context_length=model.max_context_tokens,
+        quantization=loaded.provenance.get("quantization"),
+        dtype=loaded.provenance.get("dtype"),
+    )
+    return Opened(served, loaded.revision, facts, loaded.description, pool.close if pool else lambda: None)
 
 
 def engine_config(device_type: str) -> EngineConfig:

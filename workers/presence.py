@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from service.actions.parts import Parts
 from service.contract.jobs import WorkerId
 from service.contract.lifecycle import WorkerRole
+from service.contract.models import ModelFacts
 from service.store import workers
 from workers.away import DATABASE_AWAY
 
@@ -46,12 +47,16 @@ class Presence:
         with self._lock, self._parts.database.transaction() as db:
             return workers.heartbeat(db, self._worker_id, self._parts.settings.lease_seconds)
 
-    def set_model_state(self, model: str, state: str, revision: str | None = None) -> None:
+    def set_model_state(
+        self, model: str, state: str, revision: str | None = None, facts: ModelFacts | None = None
+    ) -> None:
         """Say how far a model is: loading, ready or failed."""
         if not self._worker_id:
             return
         with self._lock, self._parts.database.transaction() as db:
-            workers.set_model_state(db, self._worker_id, model, state, revision)
+            workers.set_model_state(
+                db, self._worker_id, model, state, revision, facts.model_dump() if facts else None
+            )
 
     def leave(self, cause: str) -> None:
         """Go of our own accord, as far as the database can be reached: nothing that we held is blamed."""

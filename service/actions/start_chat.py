@@ -4,21 +4,15 @@ import time
 from dataclasses import dataclass
 
 from service.actions.keep_body import keep_body
-from service.actions.known_models import known_models, unknown_model
+from service.actions.known_models import served_name
 from service.actions.parts import Parts
-from service.actions.readiness import ready_models
+from service.actions.readiness import require_model
 from service.contract.callers import Caller
 from service.contract.endpoints import CHAT
-from service.contract.manifest import DEFAULT_MODEL
 from service.contract.openai import ChatRequest
 from service.contract.tickets import Wake
-from service.errors import Unavailable
 from service.store import jobs
 from service.store.jobs import NewJob
-
-RETRY_AFTER_SECONDS = 10
-# What huggingface_hub sends as the model's name where its user gave it an address and no name.
-PLACEHOLDERS = frozenset({"dummy", "tgi"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +25,27 @@ class StartedChat:
 
 
 def start_chat(
-    parts: Parts, caller: Caller, request: ChatRequest, raw: bytes, *, wait_for_model: bool = False
+    parts: Parts,
+    caller: Caller,
+    request: ChatRequest,
+    raw: bytes,
+    *,
+    wait_for_model: bool = False,
+    path_model: str | None = None,
 ) -> StartedChat:
     """Store a conversation and ring. raw: the body that `request` was read from, which is what the worker will read.
 
-    With no worker ready this is Unavailable at once, unless the caller chose to wait for one.
+    With no worker ready this is ModelNotReady at once, unless the caller chose to wait for one. path_model: the model
+    that the request's address names.
     """
     return start_request(
-        parts, caller, request.model, raw, streams=bool(request.stream), wait_for_model=wait_for_model
+        parts,
+        caller,
+        request.model,
+        raw,
+        streams=bool(request.stream),
+        wait_for_model=wait_for_model,
+        path_model=path_model,
     )
 
 
@@ -51,19 +58,11 @@ def start_request(
     endpoint: str = CHAT,
     streams: bool = False,
     wait_for_model: bool = False,
+    path_model: str | None = None,
 ) -> StartedChat:
     """The same for any endpoint whose requests have a listener. raw: what the desk reads, as JSON."""
-    known = known_models(parts)
-    model = known.get(DEFAULT_MODEL if model_name in PLACEHOLDERS else model_name)
-    if model is None:
-        raise unknown_model(model_name, known)
-    if not wait_for_model and model not in ready_models(parts):
-        raise Unavailable(
-            f"The model {model!r} is not ready.",
-            code="model_not_ready",
-            hint="Send it again in a moment, or with the header `x-wait-for-model: true` to wait.",
-            retry_after=RETRY_AFTER_SECONDS,
-        )
+    model = served_name(parts, model_name, path_model)
+    require_model(parts, model, may_load=wait_for_model)
     body, payload = keep_body(parts, raw)
     new = NewJob(
         tenant_id=caller.tenant_id,

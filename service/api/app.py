@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from service.actions.parts import Parts, assemble
 from service.api import auth, batches, chat, documents, errors, files, health, jobs, metrics, models
 from service.api.context import EXTENSION, name_requests
+from service.api.paths import OtherPaths
 from service.api.request import ApiRequest
 from service.settings import Settings
 
@@ -59,6 +60,7 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     for blueprint in BLUEPRINTS:
         app.register_api(blueprint)
     documents.describe(app)
+    app.wsgi_app = OtherPaths(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 

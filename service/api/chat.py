@@ -18,6 +18,7 @@ from service.api.context import current_caller, current_parts, current_request
 from service.api.errors import REFUSALS
 from service.api.headers import ChatHeaders, name_ignored
 from service.api.listening import first_word, listen, reply_in
+from service.api.paths import current_path_model
 from service.api.sse import (
     DONE,
     KEEP_ALIVE,
@@ -41,7 +42,9 @@ def create_completion(header: ChatHeaders, body: ChatRequest) -> Response:
     """Answer a conversation with images, videos and sounds. OpenAI: POST /v1/chat/completions."""
     parts, caller = current_parts(), current_caller()
     raw = current_request().raw_body()
-    chat = start_chat(parts, caller, body, raw, wait_for_model=header.wait_for_model)
+    chat = start_chat(
+        parts, caller, body, raw, wait_for_model=header.wait_for_model, path_model=current_path_model()
+    )
     events = listen(parts, caller, chat.job_id, with_deltas=bool(body.stream))
     response = _stream(events, chat, body) if body.stream else _whole(events)
     name_ignored(response, ignored_fields(body))

@@ -28,7 +28,10 @@ SENTENCES = {
 
 
 class ErrorObject(BaseModel):
-    """What went wrong. retryable: whether the same request may succeed later. hint: what to change."""
+    """What went wrong. retryable: whether the same request may succeed later. hint: what to change.
+
+    estimated_time: seconds until the model may be ready, where that is what is missing.
+    """
 
     message: str
     type: str
@@ -36,12 +39,14 @@ class ErrorObject(BaseModel):
     code: str | None
     retryable: bool = False
     hint: str | None = None
+    estimated_time: float | None = None
 
 
 class ErrorReply(BaseModel):
-    """The body of every answer that is not a success."""
+    """The body of every answer that is not a success. estimated_time: again, where Hugging Face's clients look."""
 
     error: ErrorObject
+    estimated_time: float | None = None
 
 
 # What any route may answer besides its own success, for the OpenAPI document.
@@ -64,8 +69,11 @@ def refuse_invalid(error: ValidationError) -> NoReturn:
 
 def error_response(error: SluiceError) -> Response:
     """The error as an HTTP response."""
-    body = orjson.dumps({"error": error.as_dict()})
-    response = Response(body, status=error.status, content_type="application/json")
+    told = error.as_dict()
+    body = {"error": told}
+    if "estimated_time" in told:
+        body["estimated_time"] = told["estimated_time"]
+    response = Response(orjson.dumps(body), status=error.status, content_type="application/json")
     if error.status in (429, 503):
         seconds = DEFAULT_RETRY_AFTER_SECONDS if error.retry_after is None else error.retry_after
         response.headers["Retry-After"] = str(min(MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(seconds))))

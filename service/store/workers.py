@@ -1,11 +1,11 @@
 """Workers: who is there, until when, and which models they can answer with."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, insert, select, update
+from sqlalchemy import CursorResult, and_, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.contract.jobs import WorkerId
@@ -28,6 +28,22 @@ class ServedModel:
     device: str | None
     worker_id: WorkerId
     ready_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenModel:
+    """A model as one worker has it, or had it. is_alive: whether the worker still holds its lease.
+
+    loading_seconds: since the worker started. facts: as `ModelFacts` writes them.
+    """
+
+    model: str
+    state: str
+    is_alive: bool
+    loading_seconds: float
+    revision: str | None
+    ready_at: float | None
+    facts: dict[str, Any] | None
 
 
 def register(
@@ -69,9 +85,14 @@ def heartbeat(db: Session, worker_id: WorkerId, lease_seconds: float = LEASE_SEC
 
 
 def set_model_state(
-    db: Session, worker_id: WorkerId, model: str, state: str, revision: str | None = None
+    db: Session,
+    worker_id: WorkerId,
+    model: str,
+    state: str,
+    revision: str | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Say that a model is `loading`, `ready` or `failed` in a worker."""
+    """Say that a model is `loading`, `ready` or `failed` in a worker. facts: as `ModelFacts` writes them."""
     device = select(Worker.device).where(Worker.id == worker_id).scalar_subquery()
     row = insert_into(db, WorkerModel).values(
         worker_id=worker_id,
@@ -80,11 +101,12 @@ def set_model_state(
         device=device,
         state=state,
         ready_at=database_now() if state == READY else None,
+        facts=facts,
     )
     db.execute(
         row.on_conflict_do_update(
             index_elements=["worker_id", "model"],
-            set_={name: row.excluded[name] for name in ("revision", "state", "ready_at")},
+            set_={name: row.excluded[name] for name in ("revision", "state", "ready_at", "facts")},
         )
     )
 
@@ -104,6 +126,37 @@ def ready_models(db: Session) -> list[ServedModel]:
         .order_by(WorkerModel.model, WorkerModel.worker_id)
     )
     return [ServedModel(*row) for row in db.execute(served)]
+
+
+def models_seen(db: Session, grace_seconds: float) -> list[SeenModel]:
+    """What workers have, or had until so many seconds ago, by model; the latest worker's comes first."""
+    is_alive = and_(~Worker.dead, Worker.lease_until > database_now())
+    seen = (
+        select(
+            WorkerModel.model,
+            WorkerModel.state,
+            is_alive,
+            database_now() - Worker.started_at,
+            WorkerModel.revision,
+            WorkerModel.ready_at,
+            WorkerModel.facts,
+        )
+        .join(Worker, Worker.id == WorkerModel.worker_id)
+        .where(Worker.lease_until > database_now() - grace_seconds)
+        .order_by(WorkerModel.model, Worker.started_at.desc())
+    )
+    return [SeenModel(*row) for row in db.execute(seen)]
+
+
+def last_facts(db: Session, model: str) -> dict[str, Any] | None:
+    """What the last worker that had a model ready knew of it."""
+    told = (
+        select(WorkerModel.facts)
+        .where(WorkerModel.model == model, WorkerModel.ready_at.is_not(None), WorkerModel.facts.is_not(None))
+        .order_by(WorkerModel.ready_at.desc())
+        .limit(1)
+    )
+    return db.scalar(told)
 
 
 def retire(db: Session, worker_id: WorkerId, exit_cause: str) -> int:
@@ -126,7 +179,7 @@ def lose(db: Session, worker_id: WorkerId, exit_cause: str) -> bool:
     ended = (
         update(Worker)
         .where(Worker.id == worker_id, ~Worker.dead)
-        .values(lease_until=0.0, exit_cause=exit_cause)
+        .values(lease_until=database_now() - 1, exit_cause=exit_cause)
     )
     return _num_changed(db, ended) == 1
 
