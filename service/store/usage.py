@@ -2,26 +2,30 @@
 
 import datetime
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.contract.jobs import Succeeded
-from service.store.database import insert_into
+from service.store.database import AnyRow, insert_into
 from service.store.tables import Usage
 
 COUNTED = ("requests", "prompt_tokens", "completion_tokens", "image_tokens", "video_tokens", "audio_tokens")
+GROUPS = ("key_id", "model", "day")
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one key spent on one model on one day (UTC). key_id: None where no key was used."""
+    """What one key spent on one model on one day (UTC); None where nobody asked by which.
+
+    key_id: None too where no key was used.
+    """
 
     key_id: str | None
-    model: str
-    day: datetime.date
+    model: str | None
+    day: datetime.date | None
     requests: int
     prompt_tokens: int
     completion_tokens: int
@@ -56,14 +60,28 @@ def add(db: Session, replies: Iterable[Succeeded], *, now: float, shard: int) ->
     )
 
 
-def of(db: Session, tenant_id: str, *, since: datetime.date, until: datetime.date) -> list[Spent]:
-    """A tenant's usage by key, model and day, both days included."""
-    sums = [func.sum(getattr(Usage, name)) for name in COUNTED]
-    groups = (Usage.key_id, Usage.model, Usage.day)
-    rows = db.execute(
-        select(*groups, *sums)
-        .where(Usage.tenant_id == tenant_id, Usage.day >= since, Usage.day <= until)
-        .group_by(*groups)
-        .order_by(Usage.day, Usage.model, Usage.key_id)
+def of(
+    db: Session,
+    tenant_id: str,
+    *,
+    since: datetime.date,
+    until: datetime.date,
+    group_by: Collection[str] = GROUPS,
+) -> list[Spent]:
+    """A tenant's usage by some of GROUPS, oldest day first. since, until: both days included."""
+    groups = [getattr(Usage, name) for name in reversed(GROUPS) if name in group_by]
+    sums = [func.sum(getattr(Usage, name)).label(name) for name in COUNTED]
+    mine = [Usage.tenant_id == tenant_id, Usage.day >= since, Usage.day <= until]
+    grouped = select(*groups, *sums).where(*mine).group_by(*groups).order_by(*groups)
+    # Without a group there is one row, and nothing in it where nothing was spent.
+    return [_spent(row) for row in db.execute(grouped.having(func.count() > 0))]
+
+
+def _spent(row: AnyRow) -> Spent:
+    found = row._asdict()
+    return Spent(
+        found.get("key_id") or None,
+        found.get("model"),
+        found.get("day"),
+        *(int(found[name]) for name in COUNTED),
     )
-    return [Spent(key or None, model, day, *(int(n) for n in counts)) for key, model, day, *counts in rows]
