@@ -6,6 +6,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from service.actions.known_models import known_models, unknown_model
+from service.actions.once import Once, make_once
 from service.actions.parts import Parts
 from service.actions.read_batches import get_batch
 from service.actions.read_files import unknown_file
@@ -16,13 +17,12 @@ from service.contract.manifest import Defaults
 from service.contract.tickets import Ingest
 from service.errors import BadRequest
 from service.settings import Settings
-from service.store import batches, files, idempotency
+from service.store import batches, files
 from service.store.batches import NewBatch
 from service.store.tables import File
 
 ROUTE = "/v1/batches"
 MANIFEST_PURPOSE = "batch"
-MAX_KEY_CHARACTERS = 255
 
 
 def submit_batch(
@@ -31,9 +31,11 @@ def submit_batch(
     """Make a batch from a file; the same idempotency key with the same body gives the same batch again."""
     check_options(parts, wanted)
     body_sha256 = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()
+    once = Once(ROUTE, idempotency_key, body_sha256)
+    new_id = batches.new_id()
     with parts.database.transaction() as db:
-        batch_id, is_new = reserve_id(db, caller, ROUTE, idempotency_key, body_sha256)
-        if is_new:
+        batch_id = make_once(db, caller, once, new_id)
+        if batch_id == new_id:
             file = _manifest_file(db, caller, wanted.input_file_id)
             create_batch(db, batch_id, caller, file, wanted, parts.settings)
     parts.doorbell.ring(Ingest(batch_id))
@@ -46,28 +48,6 @@ def check_options(parts: Parts, options: BatchOptions) -> None:
     known = known_models(parts)
     if (model := defaults.fields.get("model")) is not None and model not in known:
         raise unknown_model(model, known, param="defaults.model")
-
-
-def reserve_id(
-    db: Session, caller: Caller, route: str, idempotency_key: str | None, body_sha256: str
-) -> tuple[str, bool]:
-    """The id of the batch that this request makes, and whether it is the first to make it."""
-    batch_id = batches.new_id()
-    if idempotency_key is None:
-        return batch_id, True
-    check_idempotency_key(idempotency_key)
-    made = idempotency.remember(
-        db, caller.tenant_id, route=route, key=idempotency_key, body_sha256=body_sha256, object_id=batch_id
-    )
-    return made, made == batch_id
-
-
-def check_idempotency_key(key: str) -> None:
-    """Refuse a key that is empty, endless or not plain."""
-    if not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
-        raise BadRequest(
-            f"An Idempotency-Key has 1 to {MAX_KEY_CHARACTERS} plain characters.", param="Idempotency-Key"
-        )
 
 
 def create_batch(

@@ -2,13 +2,11 @@
 
 import hashlib
 
-from sqlalchemy.orm import Session
-
 from service.actions.keep_body import keep_body
 from service.actions.known_models import known_models, unknown_model
+from service.actions.once import Once, SentBefore, be_first
 from service.actions.parts import Parts
 from service.actions.read_jobs import get_job
-from service.actions.submit_batch import check_idempotency_key
 from service.contract.batches import DEFAULT_PRIORITY
 from service.contract.callers import Caller
 from service.contract.chat import parse_chat_request
@@ -16,7 +14,7 @@ from service.contract.job_objects import JobObject, wire_id
 from service.contract.lifecycle import JobClass
 from service.contract.manifest import Defaults, LineError, parse_line
 from service.contract.tickets import Wake
-from service.store import idempotency, jobs
+from service.store import jobs
 from service.store.jobs import NewJob
 
 ROUTE = "/v1/jobs#one"
@@ -34,14 +32,14 @@ def submit_job(
 
     The same idempotency key with the same request gives the same job again.
     """
+    once = Once(ROUTE, idempotency_key, hashlib.sha256(b"%d " % priority + raw).hexdigest())
     model, new = _read(parts, caller, raw, priority)
     try:
         with parts.database.transaction() as db:
             job_id = wire_id(jobs.insert_chat(db, new))
-            if idempotency_key is not None:
-                _be_first(db, caller, idempotency_key, raw, job_id)
-    except _SentBefore as before:
-        return get_job(parts, caller, before.job_id)
+            be_first(db, caller, once, job_id)
+    except SentBefore as before:
+        return get_job(parts, caller, before.object_id)
     parts.doorbell.ring(Wake(model))
     return get_job(parts, caller, job_id)
 
@@ -68,21 +66,3 @@ def _read(parts: Parts, caller: Caller, raw: bytes, priority: int) -> tuple[str,
         expires_in_seconds=parts.settings.batch_window_seconds,
     )
     return model, new
-
-
-class _SentBefore(Exception):
-    """Undoes the insertion: another sender's job is the one."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(job_id)
-        self.job_id = job_id
-
-
-def _be_first(db: Session, caller: Caller, key: str, raw: bytes, job_id: str) -> None:
-    check_idempotency_key(key)
-    body_sha256 = hashlib.sha256(raw).hexdigest()
-    made = idempotency.remember(
-        db, caller.tenant_id, route=ROUTE, key=key, body_sha256=body_sha256, object_id=job_id
-    )
-    if made != job_id:
-        raise _SentBefore(made)

@@ -1,15 +1,15 @@
 """Accept many requests in one body: a manifest that is kept as a file and becomes a batch at once."""
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
+from service.actions.once import Once, StreamDigest, make_once
 from service.actions.parts import Parts
 from service.actions.read_batches import get_batch
-from service.actions.submit_batch import MANIFEST_PURPOSE, check_options, create_batch, reserve_id
+from service.actions.submit_batch import MANIFEST_PURPOSE, check_options, create_batch
 from service.contract.batches import BatchObject, BatchOptions
 from service.contract.callers import Caller
 from service.contract.tickets import Ingest
-from service.store import files
+from service.store import batches, files
 
 ROUTE = "/v1/jobs"
 
@@ -29,11 +29,13 @@ def submit_jobs(
     check_options(parts, options)
     file_id = files.new_id()
     blob = f"files/{file_id}"
-    digest = _Digest(options.model_dump_json().encode())
+    digest = StreamDigest(options.model_dump_json().encode())
     size = parts.blobs.write(blob, digest.over(chunks), parts.settings.max_upload_bytes)
+    once = Once(ROUTE, idempotency_key, digest.hexdigest())
+    new_id = batches.new_id()
     with parts.database.transaction() as db:
-        batch_id, is_new = reserve_id(db, caller, ROUTE, idempotency_key, digest.hexdigest())
-        if is_new:
+        batch_id = make_once(db, caller, once, new_id)
+        if batch_id == new_id:
             file = files.insert(
                 db,
                 caller.tenant_id,
@@ -45,22 +47,7 @@ def submit_jobs(
                 blob=blob,
             )
             create_batch(db, batch_id, caller, file, options, parts.settings)
-    if not is_new:
+    if batch_id != new_id:
         parts.blobs.delete(blob)
     parts.doorbell.ring(Ingest(batch_id))
     return get_batch(parts, caller, batch_id)
-
-
-class _Digest:
-    """SHA-256 of a stream that passes by."""
-
-    def __init__(self, prefix: bytes) -> None:
-        self._sha256 = hashlib.sha256(prefix)
-
-    def over(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            self._sha256.update(chunk)
-            yield chunk
-
-    def hexdigest(self) -> str:
-        return self._sha256.hexdigest()

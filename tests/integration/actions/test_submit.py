@@ -15,7 +15,7 @@ from service.actions.submit_jobs import submit_jobs
 from service.actions.upload_file import upload_file
 from service.contract.batches import BatchOptions, CreateBatch
 from service.contract.callers import Caller
-from service.errors import BadRequest, Conflict, NotFound, SluiceError, TooLarge, UnknownModel
+from service.errors import BadRequest, KeyReused, NotFound, SluiceError, TooLarge, UnknownModel
 from service.settings import Settings
 
 
@@ -44,7 +44,7 @@ def test_the_same_key_and_body_give_the_same_batch(parts: Parts, caller: Caller,
     again = submit_batch(parts, caller, create(file_id), idempotency_key="k")
 
     assert again.id == first.id
-    with pytest.raises(Conflict):
+    with pytest.raises(KeyReused):
         submit_batch(parts, caller, create(file_id, priority=3), idempotency_key="k")
     assert submit_batch(parts, caller, create(file_id), idempotency_key="other").id != first.id
 
@@ -56,7 +56,7 @@ def test_the_same_key_and_lines_give_the_same_batch_and_one_file(parts: Parts, c
     assert again == first
     assert [file.id for file in list_files(parts, caller).data] == [first.input_file_id]
     assert len(list((parts.settings.data_dir / "blobs" / "files").iterdir())) == 1
-    with pytest.raises(Conflict):
+    with pytest.raises(KeyReused):
         submit_jobs(parts, caller, prompts(4), BatchOptions(), idempotency_key="k")
 
 
@@ -135,7 +135,7 @@ def test_the_same_key_and_request_give_the_same_job(parts: Parts, caller: Caller
 
     assert submit_job(parts, caller, b'{"prompt": "Hi"}', idempotency_key="k").id == first.id
     assert [job.id for job in list_jobs(parts, caller).data] == [first.id]
-    with pytest.raises(Conflict):
+    with pytest.raises(KeyReused):
         submit_job(parts, caller, b'{"prompt": "Ho"}', idempotency_key="k")
     with pytest.raises(BadRequest):
         submit_job(parts, caller, b'{"prompt": "Hi"}', idempotency_key="")

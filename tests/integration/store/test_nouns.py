@@ -7,7 +7,7 @@ from scenes import MODEL, add_batch, add_chat, die, join
 from sqlalchemy import select
 
 from service.contract.lifecycle import JobState, WorkerRole
-from service.errors import Conflict
+from service.errors import KeyReused
 from service.store import batches, files, idempotency, jobs, keys, tenants, workers
 from service.store.database import Database
 from service.store.tables import Key
@@ -133,7 +133,7 @@ def test_an_idempotency_key_belongs_to_one_request_tenant_and_route(database: Da
         assert idempotency.find(db, "default", **first) == "one"
         assert idempotency.find(db, "rival", **first) is None
         assert idempotency.find(db, "default", route="jobs", key="k", body_sha256="h") is None
-        with pytest.raises(Conflict):
+        with pytest.raises(KeyReused):
             idempotency.find(db, "default", route="batches", key="k", body_sha256="another")
 
 
