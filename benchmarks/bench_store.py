@@ -105,7 +105,7 @@ def _poll(database: Database, batch_id: str) -> float:
 
 
 @contextmanager
-def _databases(url: str | None) -> Iterator[dict[str, Callable[[int], str]]]:
+def databases_for(url: str | None) -> Iterator[dict[str, Callable[[int], str]]]:
     if url is not None:
         yield {url.partition(":")[0]: lambda _size: url}
         return
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--url", help="an empty database of your own")
     options = parser.parse_args()
-    with _databases(options.url) as databases:
+    with databases_for(options.url) as databases:
         for name, url_for in databases.items():
             for size in map(int, options.sizes.split(",")):
                 url = url_for(size)
