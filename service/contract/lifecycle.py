@@ -4,11 +4,15 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job stands. The last five are terminal, and terminal is final."""
+    """Where a job stands. The last five are terminal, and terminal is final.
+
+    held: its batch is paused, and no worker looks at it.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
     BACKOFF = "backoff"
+    HELD = "held"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -24,6 +28,8 @@ class JobState(StrEnum):
 TERMINAL = frozenset(
     {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED, JobState.DEAD}
 )
+# No worker has these: they can end, or change, at once.
+WAITING = frozenset({JobState.QUEUED, JobState.BACKOFF, JobState.HELD})
 # These have exactly one row in `results`; cancelled and expired jobs are exported from their state.
 WITH_RESULT = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.DEAD})
 

@@ -238,6 +238,8 @@ class Batch(Base):
     ingest_offset: bytes of the manifest that became jobs. total: jobs so far; final once `ingested_at` is set.
     closed_at: every job is terminal, the files are to be written.
     sweep_line: how far the cancelling (or expiring) of its jobs has come, again from 0 until it is closed.
+    wish_line: how far its waiting jobs know whether it is paused, and its priority; None: all of them do.
+    token_budget: it stops once its results have used so many. retries: which jobs of `retry_of` it takes.
     """
 
     __tablename__ = "batches"
@@ -258,9 +260,12 @@ class Batch(Base):
     user_metadata: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     errors: Mapped[list[Any] | None]
     retry_of: Mapped[str | None]
+    retries: Mapped[dict[str, Any] | None]
+    token_budget: Mapped[int | None] = mapped_column(BigInteger)
     ingest_offset: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     total: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     sweep_line: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    wish_line: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[float]
     ingest_moved_at: Mapped[float]
     ingested_at: Mapped[float | None]
@@ -284,6 +289,7 @@ class Batch(Base):
             "id",
             **_only("state IN ('validating', 'in_progress', 'cancelling', 'finalizing')"),
         ),
+        Index("ix_batches_wishing", "id", **_only("wish_line IS NOT NULL")),
     )
 
 
@@ -336,6 +342,7 @@ class Job(Base):
         Index("ix_jobs_suspect", "model", "crashes", "id", **_only("state = 'queued' AND crashes > 0")),
         Index("ix_jobs_owner", "owner", **_only("state = 'running'")),
         Index("ix_jobs_wait", "run_at", **_only("state = 'backoff'")),
+        Index("ix_jobs_held", "job_class", "batch_id", **_only("state = 'held'")),
         Index("ix_jobs_single", "tenant_id", "id", **_only("batch_id IS NULL")),
         Index(
             "ix_jobs_single_custom_id",
