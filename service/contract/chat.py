@@ -136,7 +136,7 @@ def template_messages(request: ChatRequest) -> list[dict[str, Any]]:
     return for_template(request.messages)
 
 
-def ignored_fields(request: ChatRequest) -> list[str]:
+def ignored_fields(request: BaseModel) -> list[str]:
     """Paths of fields that we do not know and did not obey, at most MAX_IGNORED_NAMES of them."""
     names = [name for name in _extras(request, "") if name not in NEUTRAL_VALUES]
     return names[:MAX_IGNORED_NAMES]

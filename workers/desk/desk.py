@@ -8,6 +8,7 @@ from collections.abc import Sequence as Ordered
 from functools import partial
 
 from service.actions.parts import Parts
+from service.contract.endpoints import WITHOUT_ENGINE
 from service.contract.jobs import Cancelled, ClaimedJob, Failed, Outcome, WorkerId
 from service.contract.lifecycle import JobClass
 from service.errors import ModelFailed, SluiceError
@@ -165,7 +166,7 @@ class Desk:
             self._approach.look()
         for job in claimed:
             seat = self._seats.take(job)
-            if seat.is_chat:
+            if seat.is_chat and job.endpoint not in WITHOUT_ENGINE:
                 self._approach.enter(job.id)
             self._hands.submit(partial(self._prepare, seat), is_chat=seat.is_chat)
         return len(claimed)

@@ -1,35 +1,32 @@
 """From a claimed row to a sequence the engine can run: parse, load media, render the prompt."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from service.actions.load_body import load_body
 from service.actions.parts import Parts
-from service.contract.chat import ChatRequest, media_refs, template_messages
-from service.contract.endpoints import request_of
-from service.contract.jobs import Succeeded
-from service.contract.media import MediaNeeds, MediaRef
+from service.contract import endpoints
+from service.contract.chat import ChatRequest, media_refs, parse_chat_request, template_messages
+from service.contract.endpoints import WITHOUT_ENGINE, request_of
+from service.contract.jobs import ClaimedJob, Succeeded, Usage
+from service.contract.measured_lines import MeasuredLine
+from service.contract.tokens import parse_detokenize_request, parse_tokenize_request
 from service.contract.tools import template_tools
 from workers.desk.answers import Answer
 from workers.desk.probabilities import ProbabilityWriter
+from workers.desk.prompts import MediaLoader, Prompts
 from workers.desk.sampling import check_length, check_tokens, samplings
 from workers.desk.seats import Seat
+from workers.desk.tokens import TokenCounter
 from workers.desk.tool_calls import CallWriter
-from workers.engine.protocol import Constraint, Sequence
-from workers.media.decoded import Decoded
+from workers.engine.protocol import Constraint, Sampling, Sequence
 from workers.model.prompting.detokenize import StopChecker
 from workers.model.prompting.prepare_pool import PreparerPool
 from workers.model.prompting.prepared import Prepared
 from workers.model.prompting.prompts import Prompter
 
 CHAT_PRIORITY, BULK_PRIORITY = 0, 1
-
-
-class MediaLoader(Protocol):
-    """Turns a named piece of media into pixels or samples."""
-
-    def load(self, ref: MediaRef, needs: MediaNeeds, tenant_id: str, *, is_chat: bool = False) -> Decoded:
-        """Blocking; raises BadMedia or MediaUnavailable."""
 
 
 class Preparer:
@@ -47,9 +44,9 @@ class Preparer:
         pool: PreparerPool | None = None,
     ) -> None:
         self._parts = parts
-        self._media = media
         self._prompter = prompter
-        self._pool = pool
+        self._prompts = Prompts(media, prompter, pool)
+        self._tokens = TokenCounter(prompter, self._prompts, max_context_tokens)
         self._max_context_tokens = max_context_tokens
 
     def prepare(self, seat: Seat) -> list[Sequence] | Succeeded:
@@ -58,20 +55,11 @@ class Preparer:
         A job that needs no engine is answered here: its outcome is returned instead.
         Raises SluiceError for this job alone.
         """
-        request = request_of(seat.job.endpoint, load_body(self._parts, seat.job))
-        # What needs no media is refused before any are loaded.
-        check_length(request, 1, self._max_context_tokens)
-        check_tokens(request, self._prompter.vocab_size)
-        new_constraint = self._form_of(request)
-        prompt = self._prompt(request, seat.job.tenant_id, is_chat=seat.is_chat)
-        check_length(request, prompt.num_tokens, self._max_context_tokens)
-        drawn_by = samplings(
-            request,
-            # A job draws by its own number: another attempt gives the same answer, and a listener can go on.
-            seed=seat.job.id,
-            room=self._max_context_tokens - prompt.num_tokens,
-            new_constraint=new_constraint,
-        )
+        job, raw = seat.job, load_body(self._parts, seat.job)
+        if job.endpoint in WITHOUT_ENGINE:
+            return Succeeded(job, self._aside(job, raw), Usage())
+        request = request_of(job.endpoint, raw)
+        prompt, drawn_by = self._ready(job, request)
         seat.note_prompt(prompt)
         seat.answers = tuple(self._answer(request, seat, index) for index in range(len(drawn_by)))
         priority = CHAT_PRIORITY if seat.is_chat else BULK_PRIORITY
@@ -80,14 +68,38 @@ class Preparer:
             for answer, sampling in zip(seat.answers, drawn_by, strict=True)
         ]
 
-    def _prompt(self, request: ChatRequest, tenant_id: str, *, is_chat: bool) -> Prepared:
-        needs = self._prompter.needs
-        media = [self._media.load(ref, needs, tenant_id, is_chat=is_chat) for ref in media_refs(request)]
-        tools = template_tools(request.usable_tools) or None
-        messages = template_messages(request)
-        if self._pool is None or not self._pool.is_ready():
-            return self._prompter.prepare(messages, media, tools=tools, scope=tenant_id)
-        return self._pool.prepare(messages, media, is_chat=is_chat, tools=tools, scope=tenant_id)
+    def _aside(self, job: ClaimedJob, raw: bytes) -> Mapping[str, Any]:
+        """The reply to a request about tokens."""
+        match job.endpoint:
+            case endpoints.TOKENIZE:
+                return self._tokens.tokenize(job, parse_tokenize_request(raw))
+            case endpoints.DETOKENIZE:
+                return self._tokens.detokenize(parse_detokenize_request(raw))
+        prompt, drawn_by = self._ready(job, parse_chat_request(raw))
+        most_answer = sum(sampling.max_tokens for sampling in drawn_by)
+        return MeasuredLine(**asdict(prompt.counts), most_answer=most_answer).as_body()
+
+    def _ready(self, job: ClaimedJob, request: ChatRequest) -> tuple[Prepared, tuple[Sampling, ...]]:
+        """The prompt, and how each answer is drawn; everything that can be refused has been."""
+        # What needs no media is refused before any are loaded.
+        check_length(request, 1, self._max_context_tokens)
+        check_tokens(request, self._prompter.vocab_size)
+        new_constraint = self._form_of(request)
+        prompt = self._prompts.make(
+            job,
+            template_messages(request),
+            media_refs(request),
+            tools=template_tools(request.usable_tools) or None,
+        )
+        check_length(request, prompt.num_tokens, self._max_context_tokens)
+        drawn_by = samplings(
+            request,
+            # A job draws by its own number: another attempt gives the same answer, and a listener can go on.
+            seed=job.id,
+            room=self._max_context_tokens - prompt.num_tokens,
+            new_constraint=new_constraint,
+        )
+        return prompt, drawn_by
 
     def _form_of(self, request: ChatRequest) -> Callable[[], Constraint] | None:
         """What makes a constraint for each answer, if the request prescribes their form or their calls."""

@@ -113,10 +113,20 @@ class Prompter:
         """A fresh one, for one answer. keep_tokens: special tokens that its text shows."""
         return Detokenizer(self._original.tokenizer, self._special_ids - keep_tokens)
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of plain text, without the special tokens that begin a prompt."""
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Token ids of plain text. add_special_tokens: with those that begin a prompt."""
         with self._borrowed_processor() as processor:
-            return list(processor.tokenizer.encode(text, add_special_tokens=False))
+            return list(processor.tokenizer.encode(text, add_special_tokens=add_special_tokens))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of any tokens, special ones among it."""
+        with self._borrowed_processor() as processor:
+            return str(processor.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+    def spell(self, ids: Sequence[int]) -> list[str]:
+        """Each token as the vocabulary writes it; nothing for a number without a token."""
+        with self._borrowed_processor() as processor:
+            return [token or "" for token in processor.tokenizer.convert_ids_to_tokens(ids)]
 
     @contextmanager
     def _borrowed_processor(self) -> Iterator[Processor]:
