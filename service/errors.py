@@ -76,6 +76,18 @@ class Unauthorized(SluiceError):
     status, type, code = 401, "authentication_error", "invalid_api_key"
 
 
+class PermissionDenied(SluiceError):
+    """A valid key that does not open this path."""
+
+    status, type, code = 403, "permission_error", "permission_denied"
+
+
+class TooManyRequests(SluiceError):
+    """A quota is used up; `code` says which."""
+
+    status, type, code, retryable = 429, "rate_limit_error", "rate_limit_exceeded", True
+
+
 class NotFound(SluiceError):
     """Unknown, or another tenant's: the two look the same from outside."""
 
