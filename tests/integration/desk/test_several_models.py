@@ -86,8 +86,13 @@ def test_every_model_answers_its_own_jobs_and_one_that_cannot_load_fails_alone(
     assert {body["model"] for name, body in bodies.items() if name.endswith("twin")} == {"twin"}
     assert {body["model"] for name, body in bodies.items() if name.endswith("default")} == {"tiny-gemma4"}
     assert states == {"tiny-gemma4": "ready", "twin": "ready", "missing": "failed"}
-    listed = {model.id: model.status for model in list_models(parts)}
-    assert listed == {"tiny-gemma4": "ready", "twin": "ready", "missing": "not_ready"}
+    listed = {model.id: model for model in list_models(parts)}
+    assert {name: model.status for name, model in listed.items()} == states
+    twin, missing = listed["twin"], listed["missing"]
+    assert twin.input_modalities == ["text", "audio", "image", "video"]
+    assert twin.context_length == parts.settings.max_context_tokens
+    assert twin.revision
+    assert missing.input_modalities is None
     assert known_models(parts)["default"] == "tiny-gemma4"
 
 
