@@ -24,6 +24,8 @@ class ClaimedJob:
     """A job that is ours until our lease ends. (owner, attempt) is the fence.
 
     body: the request as JSON bytes, or None where `payload` says where it lies.
+    reuse: an answer that an equal request has had may be given again.
+    queued_seconds: since it was accepted, earlier attempts included.
     """
 
     id: int
@@ -43,6 +45,8 @@ class ClaimedJob:
     body: bytes | None
     payload: PayloadRef | None
     streams: bool = False
+    reuse: bool = False
+    queued_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

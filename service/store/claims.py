@@ -150,6 +150,8 @@ _CLAIMED_COLUMNS = (
     Job.solo,
     Job.crashes,
     Job.streams,
+    Job.reuse,
+    (database_now() - Job.created_at).label("queued_seconds"),
 )
 
 

@@ -114,8 +114,8 @@ def _ending(move: _Moved, owner: WorkerId) -> Ending:
     match move.outcome:
         case Succeeded(body=body, usage=spent, provenance=provenance):
             return replace(ending, body=body, usage=spent, provenance=provenance)
-        case Failed(error=error):
-            return replace(ending, body=results.error_body(error))
+        case Failed(error=error, provenance=provenance):
+            return replace(ending, body=results.error_body(error), provenance=provenance)
     return ending
 
 

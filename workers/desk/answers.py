@@ -34,6 +34,7 @@ class Answer:
     number: int = field(default_factory=itertools.count(1).__next__)
     text: list[str] = field(default_factory=list)
     num_tokens: int = 0
+    device_seconds: float = 0.0
     finish_reason: FinishReason | None = None
 
     @property

@@ -16,6 +16,7 @@ from service.store import jobs
 from workers.away import DATABASE_AWAY, reason
 from workers.desk.approach import Approach
 from workers.desk.hands import Hands
+from workers.desk.provenance import with_provenance
 from workers.desk.recorder import Recorder
 from workers.desk.seats import Seat, Seats
 from workers.desk.served import Served
@@ -77,8 +78,9 @@ class Desk:
         if seat.ended:
             return
         seat.ended = True
-        self._recorder.record(outcome)
-        if seat.is_chat or self._bulk_room(self._served[seat.job.model]):
+        served = self._served[seat.job.model]
+        self._recorder.record(with_provenance(outcome, seat, served.provenance))
+        if seat.is_chat or self._bulk_room(served):
             self._bell.set()
 
     def cancel(self, job_ids: set[int]) -> None:

@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from service.contract.jobs import Cancelled, Failed, Outcome, Succeeded
 from service.contract.replies import FinishReason, completion_body
@@ -29,13 +28,11 @@ class Replier:
     def __init__(
         self,
         publisher: Publisher,
-        provenance: Mapping[str, Any],
         on_outcome: Callable[[Seat, Outcome], None],
         cancel: Callable[[int], None],
         note_token: Callable[[Seat], object],
     ) -> None:
         self._publisher = publisher
-        self._provenance = provenance
         self._on_outcome = on_outcome
         self._cancel = cancel
         self._note_token = note_token
@@ -47,6 +44,7 @@ class Replier:
         seat = answer.seat
         if seat.ended or answer.has_ended:  # a stop string ended it while the engine still drew a token
             return
+        answer.device_seconds = event.sequence.device_seconds
         try:
             self._take(event, answer, seat)
         except Exception:
@@ -103,4 +101,4 @@ class Replier:
             choices=[answer.body() for answer in seat.answers],
             usage=usage,
         )
-        return Succeeded(seat.job, body, usage, {**self._provenance, "attempt": seat.job.attempt})
+        return Succeeded(seat.job, body, usage)

@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.contract.jobs import ClaimedJob, Usage
 from service.contract.lifecycle import JobClass
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the desk speaks of the model's things, but must not load to
 class Seat:
     """One job between claim and record. Times are monotonic seconds.
 
+    media: what each of its media was, and what of it the model gets to see.
     counts: what the prompt is made of, once it is prepared. num_waiting_bytes: of its inputs, until they are taken in.
     answers: as many as the request wants; they share the prompt.
     num_cached_tokens: of the prompt, what had been computed before the first answer began.
@@ -25,6 +26,7 @@ class Seat:
 
     job: ClaimedJob
     claimed_at: float = field(default_factory=time.monotonic)
+    media: tuple[Mapping[str, Any], ...] = ()
     counts: "PromptCounts | None" = None
     num_waiting_bytes: int = 0
     answers: tuple[Answer, ...] = ()
@@ -46,7 +48,7 @@ class Seat:
 
     def note_prompt(self, prompt: "Prepared") -> None:
         """It is prepared, and waits for the engine now."""
-        self.counts, self.num_waiting_bytes = prompt.counts, prompt.num_bytes
+        self.counts, self.num_waiting_bytes, self.media = prompt.counts, prompt.num_bytes, prompt.media
         self.submitted_at = time.monotonic()
 
     def note_token(self) -> bool:

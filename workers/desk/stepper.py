@@ -37,8 +37,7 @@ class Stepper:
         self._served = {each.name: each for each in served}
         self._turns = Turns(served)
         self._repliers = {
-            each.name: Replier(publisher, each.provenance, on_outcome, self.cancel, note_token)
-            for each in served
+            each.name: Replier(publisher, on_outcome, self.cancel, note_token) for each in served
         }
         self._on_crash = on_crash
         self._approach = approach or Approach()
@@ -94,6 +93,7 @@ class Stepper:
         served.pulse.begin()
         events = served.engine.step()
         served.pulse.end(moved=bool(events))
+        served.engine.share(time.perf_counter() - began)
         replier = self._repliers[served.name]
         for event in events:
             replier.absorb(event)

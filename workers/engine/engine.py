@@ -30,6 +30,7 @@ class _Flight:
     """A launched step, and who held its rows then: a row may have changed hands before its result is read."""
 
     pending: Pending
+    plan: StepPlan
     drawing: dict[int, Run]
     parking: dict[int, Run]
 
@@ -67,6 +68,7 @@ class Engine:
         self._step = 0
         self._num_arrived = 0
         self._plan = StepPlan()
+        self._read: _Flight | None = None
 
     @property
     def has_work(self) -> bool:
@@ -116,6 +118,15 @@ class Engine:
         self._fly(draft, parking)
         events, self._events = self._events, []
         return events
+
+    def share(self, seconds: float) -> None:
+        """Divide what the last `step` took among the sequences whose tokens it waited for, evenly."""
+        if self._read is None:
+            return
+        plan, drawing = self._read.plan, self._read.drawing
+        rows = (*(prefill.row for prefill in plan.prefill), *plan.decode)
+        for row in rows:
+            drawing[row].sequence.device_seconds += seconds / len(rows)
 
     def _take_in(self) -> None:
         while self._inbox:
@@ -200,6 +211,7 @@ class Engine:
         flight = self._launch(draft, parking)
         if self._model.runs_ahead:
             flight, self._in_flight = self._in_flight, flight
+        self._read = flight
         if flight is not None:
             self._absorb(flight)
 
@@ -214,7 +226,7 @@ class Engine:
         self._plan = plan
         if plan == StepPlan():
             return None
-        return _Flight(self._model.launch(plan), drawing=dict(self._held), parking=parking)
+        return _Flight(self._model.launch(plan), plan, drawing=dict(self._held), parking=parking)
 
     def _absorb(self, flight: _Flight) -> None:
         for result in self._model.collect(flight.pending):

@@ -167,6 +167,7 @@ class Sequence:
     """One request inside the engine. `tag` is the desk's own business.
 
     num_cached_tokens: prompt tokens that a cache had computed before; known with the first token.
+    device_seconds: its part of the steps that drew for it; see `Engine.share`.
     """
 
     id: int
@@ -176,6 +177,7 @@ class Sequence:
     tag: object = None
     tokens: list[int] = field(default_factory=list)
     num_cached_tokens: int = 0
+    device_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

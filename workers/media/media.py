@@ -125,4 +125,6 @@ def _video(frames: NDArray[np.uint8], facts: Any) -> DecodedVideo:
     fps, seconds = float(facts["fps"]), float(facts["seconds"])
     if len(indices) != len(frames) or not (math.isfinite(fps) and math.isfinite(seconds)):
         raise ValueError(indices)
-    return DecodedVideo(frames, indices, fps, int(facts["total_frames"]), seconds)
+    width, height = facts["original_size"]
+    original_size = (int(width), int(height))
+    return DecodedVideo(frames, indices, fps, int(facts["total_frames"]), seconds, original_size)

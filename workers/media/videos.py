@@ -121,6 +121,7 @@ def _decode_sampled(
     seconds = clock.seconds(stream_fps)
     return {
         "shape": [kept, *canvas.shape, 3],
+        "original_size": canvas.original_size,
         "frame_indices": wanted[:kept],
         "fps": clock.count / seconds,
         "total_frames": clock.count,
@@ -152,6 +153,7 @@ class Canvas:
 
     def __init__(self, max_pixels: int, num_frames: int, limits: MediaLimits) -> None:
         self.shape = (0, 0)
+        self.original_size = (0, 0)
         self._max_pixels = min(max_pixels, limits.max_decoded_bytes // (3 * num_frames))
         self._limits = limits
 
@@ -162,6 +164,8 @@ class Canvas:
             check_sides(frame.width, frame.height, self._limits)
             width, height = fit(frame.width, frame.height, self._max_pixels, self._limits.min_side_pixels)
             self.shape = (width, height) if quarter_turns % 2 else (height, width)
+            upright = (frame.width, frame.height)
+            self.original_size = upright[::-1] if quarter_turns % 2 else upright
         height, width = self.shape[::-1] if quarter_turns % 2 else self.shape
         pixels = _on_white(frame, width, height)
         return np.ascontiguousarray(np.rot90(pixels, quarter_turns))

@@ -68,6 +68,7 @@ def test_every_length_is_sampled_by_the_rule_the_models_learned(num_frames, load
 
     count = min(8, num_frames)
     assert decoded.total_frames == num_frames
+    assert decoded.original_size == (64, 48)
     assert decoded.frame_indices == tuple(i * num_frames // count for i in range(count))
     assert greys(decoded) == pytest.approx([grey_of(i) for i in decoded.frame_indices], abs=6)
 
@@ -95,6 +96,7 @@ def test_a_clip_is_turned_as_the_phone_was_held(degrees, load):
     decoded = load(VIDEO, phone)
 
     assert decoded.frames.shape == (4, 64, 96, 3)
+    assert decoded.original_size == (96, 64)
     difference = np.array(seen_corners(decoded.frames[0])) - np.array([RED, GREEN, BLUE, YELLOW])
     assert np.abs(difference).max() < 30
 

@@ -44,7 +44,7 @@ class Room:
         self.seat.answers = tuple(
             Answer(self.seat, index, new_detokenizer(tokenizer)) for index in range(num_answers)
         )
-        self._replier = Replier(Publisher(Heard()), {}, self._settle, self.cancelled.append, Seat.note_token)
+        self._replier = Replier(Publisher(Heard()), self._settle, self.cancelled.append, Seat.note_token)
 
     def _settle(self, seat: Seat, outcome: Outcome) -> None:
         seat.ended = True

@@ -539,3 +539,34 @@ def test_no_bulk_comes_in_until_a_chat_has_its_first_words() -> None:
 
     steps_of_prompts = [number for number, plan in enumerate(model.plans) if plan.prefill]
     assert steps_of_prompts == [0, 3]
+
+
+def test_each_step_is_shared_by_the_rows_that_it_drew_for(runs_ahead: bool) -> None:
+    """And the shares sum to the steps that anybody waited for: a first step that runs ahead waits for nothing."""
+    engine = Engine(ScriptedModel(2, runs_ahead=runs_ahead), EAGER)
+    runs = [sequence(number, answer=3 + number) for number in range(4)]
+    for run in runs:
+        engine.submit(run)
+
+    num_steps = 0
+    while engine.has_work:
+        engine.step()
+        engine.share(1.0)
+        num_steps += 1
+
+    total = sum(run.device_seconds for run in runs)
+    assert total == pytest.approx(num_steps - runs_ahead, abs=1.01 if runs_ahead else 0.01)
+    assert all(run.device_seconds >= len(run.tokens) / 2 for run in runs)
+
+
+def test_a_chat_that_is_taken_in_alone_pays_for_that_step_alone() -> None:
+    engine = Engine(ScriptedModel(2), EAGER)
+    bulk, chat = sequence(0, answer=9), sequence(1, answer=9, priority=CHAT)
+    engine.submit(bulk)
+    engine.step()
+    engine.submit(chat)
+
+    engine.step()
+    engine.share(1.0)
+
+    assert (bulk.device_seconds, chat.device_seconds) == (0.0, 1.0)

@@ -15,7 +15,14 @@ from workers.media.refusals import Refusal
 
 LIMITS = MediaLimits(max_decoded_bytes=1 << 16)
 GOOD = {"shape": [4, 5, 3], "original_size": [5, 4]}
-CLIP = {"shape": [2, 4, 5, 3], "frame_indices": [0, 1], "fps": 2.0, "total_frames": 2, "seconds": 1.0}
+CLIP = {
+    "shape": [2, 4, 5, 3],
+    "original_size": [10, 8],
+    "frame_indices": [0, 1],
+    "fps": 2.0,
+    "total_frames": 2,
+    "seconds": 1.0,
+}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -30,11 +31,13 @@ class Prepared:
     inputs: keyword arguments of the model's `generate`, each with batch size 1 (or the flat leading dimension that
     the family wants, as Qwen's patches). `input_ids` is [1, tokens].
     content: what decides its states, so that those of a prompt that begins alike can be used again; None forbids it.
+    media: the facts of its media, for provenance.
     """
 
     inputs: Mapping[str, torch.Tensor]
     counts: PromptCounts = field(default_factory=PromptCounts)
     content: Content | None = None
+    media: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def num_tokens(self) -> int:

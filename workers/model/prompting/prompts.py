@@ -82,6 +82,7 @@ class Prompter:
         is computed for one scope is used for another.
         Errors: BadRequest or BadMedia, with the part's place in the conversation.
         """
+        facts = tuple(medium.facts for medium in media)
         media = shown_long_enough(media, self._original)
         conversation = with_media(messages, media, self.needs)
         if self._mixes_up and {DecodedImage, DecodedVideo} <= {type(medium) for medium in media}:
@@ -102,7 +103,8 @@ class Prompter:
         inputs = {
             name: self._cast(value) for name, value in features.items() if isinstance(value, torch.Tensor)
         }
-        return Prepared(inputs, self._count(inputs["input_ids"], media), self._content(inputs, media, scope))
+        counts, content = self._count(inputs["input_ids"], media), self._content(inputs, media, scope)
+        return Prepared(inputs, counts, content, media=facts)
 
     @property
     def tool_format(self) -> ToolFormat:
