@@ -98,6 +98,7 @@ class Cancelled:
 
 
 Outcome: TypeAlias = Succeeded | Failed | Cancelled
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
