@@ -25,6 +25,7 @@ class ClaimedJob:
 
     body: the request as JSON bytes, or None where `payload` says where it lies.
     reuse: an answer that an equal request has had may be given again.
+    reuse: an answer that an equal request has had may be given again.
     queued_seconds: since it was accepted, earlier attempts included.
     """
 
@@ -45,6 +46,7 @@ class ClaimedJob:
     body: bytes | None
     payload: PayloadRef | None
     streams: bool = False
+    reuse: bool = False
     reuse: bool = False
     queued_seconds: float = 0.0
 
@@ -74,12 +76,22 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """A reply to write back: the endpoint's response body (OpenAI shape) and where it came from."""
+    """A reply to write back: the endpoint's response body (OpenAI shape) and where it came from.
+
+    digest: by which equal requests find it again, if they may. is_reused: it was given again, and nothing computed.
+    """
 
     job: ClaimedJob
     body: Mapping[str, Any]
     usage: Usage
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    digest: bytes | None = None
+    is_reused: bool = False
+
+    @property
+    def spent(self) -> Usage:
+        """What was computed for it: the usage that its tenant is charged."""
+        return Usage() if self.is_reused else self.usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ TAKES_LINES = (BatchState.VALIDATING, BatchState.IN_PROGRESS)
 class NewBatch:
     """What a batch starts with. manifest: the blob that holds its lines. base_dir: where relative paths start.
 
-    model, defaults: for lines that do not say. window_seconds: after which unfinished jobs expire.
+    dedupe: equal lines are computed once. model, defaults: for lines that do not say. window_seconds: after which unfinished jobs expire.
     """
 
     tenant_id: str
@@ -37,6 +37,7 @@ class NewBatch:
     completion_window: str = "24h"
     window_seconds: float | None = 86400.0
     metadata: dict[str, Any] | None = None
+    dedupe: bool = False
     retry_of: str | None = None
 
 
@@ -62,6 +63,7 @@ def create(db: Session, new: NewBatch, batch_id: str | None = None) -> Batch:
         input_file_id=new.input_file_id,
         completion_window=new.completion_window,
         user_metadata=new.metadata,
+        dedupe=new.dedupe,
         retry_of=new.retry_of,
         created_at=now,
         ingest_moved_at=now,

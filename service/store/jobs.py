@@ -50,6 +50,7 @@ class NewJob:
     """A request without a batch. body: JSON bytes, unless `payload` says where they lie.
 
     streams: somebody listens to its tokens. expires_in_seconds: how long it may wait for a worker.
+    reuse: an answer that an equal request of the tenant has had may be given again.
     """
 
     tenant_id: str
@@ -61,6 +62,7 @@ class NewJob:
     job_class: JobClass = JobClass.CHAT
     priority: int | None = None
     streams: bool = False
+    reuse: bool = False
     custom_id: str | None = None
     expires_in_seconds: float | None = None
 
@@ -101,6 +103,7 @@ def insert_chat(db: Session, new: NewJob) -> int:
             priority=new.priority if new.priority is not None else CHAT_PRIORITY if chat else BULK_PRIORITY,
             state=JobState.QUEUED,
             streams=new.streams,
+            reuse=new.reuse,
             custom_id=new.custom_id,
             created_at=now,
             expires_at=None if new.expires_in_seconds is None else now + new.expires_in_seconds,

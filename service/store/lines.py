@@ -81,6 +81,7 @@ _CONSTANT = {
     "endpoint": "text",
     "job_class": "text",
     "priority": "int2",
+    "reuse": "bool",
     "expires_at": "float8",
     "created_at": "float8",
 }
@@ -125,6 +126,7 @@ def _insert_jobs(db: Session, batch: Batch, numbered: Sequence[_Numbered], now: 
         batch.endpoint,
         JobClass.BULK.value,
         batch.priority,
+        batch.dedupe,
         batch.expires_at,
         now,
     )

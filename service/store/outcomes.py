@@ -11,7 +11,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from service.contract.jobs import Cancelled, Failed, Outcome, Recorded, Succeeded, WorkerId
 from service.contract.lifecycle import JobState
-from service.store import lanes, results, usage
+from service.store import answers, lanes, results, usage
 from service.store.claims import CLAIM_CHARGE_TOKENS
 from service.store.database import database_now
 from service.store.fence import LEFT, held_by
@@ -48,6 +48,7 @@ def finish(db: Session, outcomes: Sequence[Outcome], owner: WorkerId) -> Recorde
     if replies:
         usage.add(db, replies, now=ended[0].now, shard=shard)
         lanes.charge(db, _settlements(replies), shard)
+        answers.keep(db, replies, now=ended[0].now)
     return Recorded(recorded=len(moved), fenced=len(outcomes) - len(moved), batches=batches)
 
 
@@ -123,5 +124,5 @@ def _settlements(replies: Iterable[Succeeded]) -> Counter[LaneId]:
     tokens: Counter[LaneId] = Counter()
     for reply in replies:
         lane = LaneId(reply.job.tenant_id, reply.job.model, reply.job.job_class)
-        tokens[lane] += reply.usage.total_tokens - CLAIM_CHARGE_TOKENS
+        tokens[lane] += reply.spent.total_tokens - CLAIM_CHARGE_TOKENS
     return tokens

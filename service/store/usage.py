@@ -42,7 +42,7 @@ def add(db: Session, replies: Iterable[Succeeded], *, now: float, shard: int) ->
         spent = sums[reply.job.tenant_id, reply.job.key_id or "", reply.job.model]
         spent["requests"] += 1
         for name in COUNTED[1:]:
-            spent[name] += getattr(reply.usage, name)
+            spent[name] += getattr(reply.spent, name)
     if not sums:
         return
     rows = [
