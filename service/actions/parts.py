@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from service.actions.door import Door
 from service.actions.in_hand import InHand
 from service.channels.blobs import Blobs
 from service.channels.doorbell import Doorbell
@@ -14,7 +15,7 @@ from service.store.database import INGEST_CACHE_BYTES, LOOKUP_CACHE_BYTES, Datab
 class Parts:
     """Where an action finds SQL, blobs, the doorbell and the token streams.
 
-    exporting: the batches whose files this process is writing.
+    door: who came in lately. exporting: the batches whose files this process is writing.
     """
 
     settings: Settings
@@ -22,11 +23,13 @@ class Parts:
     blobs: Blobs
     doorbell: Doorbell
     streams: Streams
+    door: Door
     exporting: InHand = field(default_factory=InHand)
 
     def close(self) -> None:
         """Close what holds connections."""
         self.streams.close()
+        self.door.uses.close()
         self.database.close()
 
 
@@ -36,10 +39,12 @@ def assemble(settings: Settings, *, only_looks_up: bool = False) -> Parts:
     only_looks_up: for a process with many threads, each of which asks SQL for little at a time.
     """
     cache_bytes = LOOKUP_CACHE_BYTES if only_looks_up else INGEST_CACHE_BYTES
+    database = Database(settings.database_url, cache_bytes=cache_bytes)
     return Parts(
         settings=settings,
-        database=Database(settings.database_url, cache_bytes=cache_bytes),
+        database=database,
         blobs=Blobs(settings.blob_url),
         doorbell=Doorbell(settings),
         streams=Streams(settings.redis_url),
+        door=Door(database),
     )

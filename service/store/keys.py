@@ -49,7 +49,7 @@ def create(
 
 def authenticate(db: Session, secret: str) -> Key | None:
     """The key that a secret belongs to, unless it was revoked or has expired."""
-    if _SECRET.fullmatch(secret) is None:
+    if not is_secret(secret):
         return None
     known = select(Key).where(Key.prefix == secret[:PREFIX_LENGTH], _is_valid())
     given = _hash(secret)
@@ -57,6 +57,16 @@ def authenticate(db: Session, secret: str) -> Key | None:
         if hmac.compare_digest(key.sha256, given):
             return key
     return None
+
+
+def is_secret(text: str) -> bool:
+    """Whether this has the form of our secrets: anything else need not be looked for."""
+    return _SECRET.fullmatch(text) is not None
+
+
+def shown(secret: str) -> str:
+    """As much of what was sent as a log may know: the start of a key of ours, nothing of another's."""
+    return f"{secret[:PREFIX_LENGTH]}…" if is_secret(secret) else "of another form"
 
 
 def any_exist(db: Session) -> bool:

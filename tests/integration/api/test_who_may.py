@@ -1,15 +1,21 @@
 """Keys: who may call, and what one tenant sees of another."""
 
 import io
+import time
 from collections.abc import Callable
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 
 from service.actions.authenticate import require_safe_address
-from service.actions.parts import Parts
+from service.actions.parts import Parts, assemble
+from service.api.app import create_app
 from service.errors import ConfigurationError
+from service.settings import Settings
 from service.store import keys
+from service.store.database import database_now
+from service.store.tables import Key
 
 OPEN = ["/health", "/openapi.json"]
 KEYED = ["/v1/models", "/v1/files", "/v1/batches", "/v1/jobs", "/metrics", "/nothing/here"]
@@ -59,16 +65,58 @@ def test_readiness_needs_no_key(http: FlaskClient, make_key: Callable, ready: st
     assert http.get("/ready").status_code == 200
 
 
-def test_a_key_works_from_any_machine_until_it_is_revoked(
-    http: FlaskClient, parts: Parts, make_key: Callable
+@pytest.mark.parametrize("ending", ["revoked", "expired"])
+def test_a_key_works_from_any_machine_until_a_second_after_its_end_in_every_process(
+    http: FlaskClient, settings: Settings, parts: Parts, make_key: Callable, ending: str
 ):
     key = make_key("acme")
     far = {"REMOTE_ADDR": "10.1.2.3"}
-    assert http.get("/v1/models", headers=key, environ_overrides=far).status_code == 200
+    another = assemble(settings)
+    crowd = [http, create_app(parts=another).test_client()]
+    assert [one.get("/v1/jobs", headers=key, environ_overrides=far).status_code for one in crowd] == [200] * 2
+
     with parts.database.transaction() as db:
-        assert keys.revoke(db, keys.page(db, "acme")[0].id)
-    assert http.get("/v1/models", headers=key).status_code == 401
-    assert http.get("/v1/models").status_code == 401
+        (row,) = keys.page(db, "acme")
+        if ending == "revoked":
+            assert keys.revoke(db, row.id)
+        else:
+            db.execute(update(Key).values(expires_at=database_now()))
+    ended = time.monotonic()
+    let_in = set(crowd)
+    while let_in:
+        let_in = {one for one in let_in if one.get("/v1/jobs", headers=key).status_code == 200}
+        assert time.monotonic() - ended < 1.0
+    assert [one.get("/v1/jobs").status_code for one in crowd] == [401] * 2
+    another.close()
+
+
+def test_a_refused_key_is_logged_by_its_start_alone(
+    http: FlaskClient, make_key: Callable, caplog: pytest.LogCaptureFixture
+):
+    make_key("acme")
+    ours, foreign = "sk-sluice-" + "A" * 43, "sk-proj-of-somebody-else"
+    with caplog.at_level("INFO", "service.actions.authenticate"):
+        for secret in (ours, foreign):
+            assert http.get("/v1/jobs", headers={"Authorization": f"Bearer {secret}"}).status_code == 401
+    assert f"{ours[:18]}…" in caplog.text
+    assert ours[:19] not in caplog.text
+    assert foreign[:8] not in caplog.text
+
+
+def test_a_keys_last_use_is_known_but_not_written_again_within_a_minute(
+    http: FlaskClient, parts: Parts, make_key: Callable
+):
+    key = make_key("acme")
+    http.get("/v1/jobs", headers=key)
+    parts.door.uses.close()
+    with parts.database.transaction() as db:
+        (row,) = keys.page(db, "acme")
+        assert row.last_used_at is not None
+        db.execute(update(Key).values(last_used_at=None))
+    http.get("/v1/jobs", headers=key)
+    parts.door.uses.close()
+    with parts.database.reading() as db:
+        assert keys.page(db, "acme")[0].last_used_at is None
 
 
 def test_a_tenant_sees_nothing_of_anothers(http: FlaskClient, make_key: Callable, ready: str):
@@ -116,3 +164,8 @@ def test_listening_beyond_this_machine_needs_a_key_first(parts: Parts, make_key:
         require_safe_address(host, parts.database)
     make_key("acme")
     require_safe_address(host, parts.database)
+    with parts.database.transaction() as db:
+        keys.revoke(db, keys.page(db)[0].id)
+        keys.create(db, "acme", expires_in_seconds=-1)
+    with pytest.raises(ConfigurationError, match="revoked or has expired"):
+        require_safe_address(host, parts.database)
