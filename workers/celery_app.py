@@ -28,7 +28,7 @@ class Resident(Protocol):
 
 def make_app(settings: Settings, role: WorkerRole) -> Celery:
     """Put one worker process together."""
-    parts = assemble(settings)
+    parts = assemble(settings, is_waited_for=role is WorkerRole.ENGINE)
     resident = _resident(parts, role)
     app = make_celery(settings)
     tasks.register(app, parts, resident.ring)

@@ -8,7 +8,13 @@ from service.channels.blobs import Blobs
 from service.channels.doorbell import Doorbell
 from service.channels.streams import Streams
 from service.settings import Settings
-from service.store.database import INGEST_CACHE_BYTES, LOOKUP_CACHE_BYTES, Database
+from service.store.database import (
+    CHECKPOINT_PAGES,
+    INGEST_CACHE_BYTES,
+    LATE_CHECKPOINT_PAGES,
+    LOOKUP_CACHE_BYTES,
+    Database,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +39,17 @@ class Parts:
         self.database.close()
 
 
-def assemble(settings: Settings, *, only_looks_up: bool = False) -> Parts:
+def assemble(settings: Settings, *, only_looks_up: bool = False, is_waited_for: bool = False) -> Parts:
     """Wire the parts; nothing connects before it is used.
 
-    only_looks_up: for a process with many threads, each of which asks SQL for little at a time.
+    only_looks_up: for a process with many threads, each of which asks SQL for little at a time. is_waited_for: for one
+    whose commits somebody waits for.
     """
-    cache_bytes = LOOKUP_CACHE_BYTES if only_looks_up else INGEST_CACHE_BYTES
-    database = Database(settings.database_url, cache_bytes=cache_bytes)
+    database = Database(
+        settings.database_url,
+        cache_bytes=LOOKUP_CACHE_BYTES if only_looks_up else INGEST_CACHE_BYTES,
+        checkpoint_pages=LATE_CHECKPOINT_PAGES if is_waited_for else CHECKPOINT_PAGES,
+    )
     return Parts(
         settings=settings,
         database=database,

@@ -37,7 +37,7 @@ class Api(OpenAPI):
 
 def create_app(settings: Settings | None = None, parts: Parts | None = None) -> Flask:
     """The Flask app. Nothing connects before the first request, so that servers may fork after this."""
-    parts = parts or assemble(settings or Settings(), only_looks_up=True)
+    parts = parts or assemble(settings or Settings(), only_looks_up=True, is_waited_for=True)
     app = Api(
         "service",
         info=Info(title="Sluice", version="1"),

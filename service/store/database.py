@@ -5,7 +5,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 from sqlalchemy import URL, Connection, Engine, Float, Row, create_engine, event, make_url, text
@@ -25,6 +25,11 @@ IDLE_IN_TRANSACTION_SECONDS = 60
 POOL_SIZE = 5
 INGEST_CACHE_BYTES = 32 << 20
 LOOKUP_CACHE_BYTES = 2 << 20
+# SQLite lets whoever commits carry so many pages from the log into the file. Where somebody waits for the commit, that
+# is left to others, unless nobody does it.
+CHECKPOINT_PAGES, LATE_CHECKPOINT_PAGES = 1000, 4000
+# SQLite's own wait for the write lock sleeps up to 100 ms at a time; what holds it rarely does for more than a few.
+FIRST_LOOK_SECONDS, SLOWEST_LOOK_SECONDS, PATIENT_AFTER_SECONDS = 0.001, 0.01, 0.1
 # PostgreSQL's codes for a deadlock, a lock that was not given and a transaction that met another.
 WAITED_IN_VAIN = frozenset({"40P01", "40001", "55P03"})
 # Older versions can corrupt a WAL that several connections write.
@@ -53,13 +58,15 @@ class Database:
     """Hands out short transactions. Connections open on first use, in the process that uses them.
 
     cache_bytes: of each SQLite connection. Ingests want many pages at hand; a process with many threads that only
-    look things up does not.
+    look things up does not. checkpoint_pages: after how many pages in its log SQLite tidies up.
     """
 
-    def __init__(self, url: str, *, cache_bytes: int = INGEST_CACHE_BYTES) -> None:
+    def __init__(
+        self, url: str, *, cache_bytes: int = INGEST_CACHE_BYTES, checkpoint_pages: int = CHECKPOINT_PAGES
+    ) -> None:
         self.url = parse_url(url)
         self.dialect = self.url.get_backend_name()
-        self._engine = _engine(self.url, cache_bytes)
+        self._engine = _engine(self.url, cache_bytes, checkpoint_pages)
         self._readers = self._engine.execution_options(reads_only=True)
         _forget_connections_after_fork(self._engine)
 
@@ -117,10 +124,10 @@ def parse_url(url: str) -> URL:
 _URL_HINT = "Use sqlite:////path/sluice.db or postgresql://user:password@host/name."
 
 
-def _engine(url: URL, cache_bytes: int) -> Engine:
+def _engine(url: URL, cache_bytes: int, checkpoint_pages: int) -> Engine:
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, module=_sqlite_module(), connect_args={"timeout": BUSY_SECONDS})
-        event.listen(engine, "connect", partial(_open_sqlite, cache_bytes))
+        event.listen(engine, "connect", partial(_open_sqlite, cache_bytes, checkpoint_pages))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(
@@ -134,6 +141,7 @@ def _engine(url: URL, cache_bytes: int) -> Engine:
     return engine
 
 
+@cache
 def _sqlite_module() -> Any:
     try:
         from pysqlite3 import dbapi2  # type: ignore[import-untyped]
@@ -147,14 +155,15 @@ def _sqlite_module() -> Any:
     return dbapi2
 
 
-def _open_sqlite(cache_bytes: int, connection: Any, _record: object) -> None:
+def _open_sqlite(cache_bytes: int, checkpoint_pages: int, connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, below
     cursor = connection.cursor()
     # Only a new file takes it: larger pages make the ingest of a manifest half as slow again on disk.
     cursor.execute("PRAGMA page_size = 8192")
     _enter_wal(cursor)
     cache = f"cache_size = -{cache_bytes >> 10}"
-    for pragma in ("synchronous = FULL", "foreign_keys = ON", cache, "temp_store = MEMORY"):
+    log = f"wal_autocheckpoint = {checkpoint_pages}"
+    for pragma in ("synchronous = FULL", "foreign_keys = ON", cache, log, "temp_store = MEMORY"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -174,8 +183,31 @@ def _enter_wal(cursor: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    reads_only = connection.get_execution_options().get("reads_only", False)
-    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+    if connection.get_execution_options().get("reads_only", False):
+        connection.exec_driver_sql("BEGIN")
+    elif not _takes_write_lock(connection):
+        # Once more, so that what stands in the way is raised as SQLAlchemy's error.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _takes_write_lock(connection: Connection) -> bool:
+    """Begin to write as soon as nobody else does; False where waiting has not helped, or cannot help."""
+    began = time.monotonic()
+    cursor: Any = connection.connection.cursor()
+    cursor.execute("PRAGMA busy_timeout = 0")
+    try:
+        while (waited := time.monotonic() - began) < BUSY_SECONDS:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+                return True
+            except _sqlite_module().OperationalError as error:
+                if "locked" not in str(error):
+                    return False
+            time.sleep(FIRST_LOOK_SECONDS if waited < PATIENT_AFTER_SECONDS else SLOWEST_LOOK_SECONDS)
+        return False
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+        cursor.close()
 
 
 def _open_postgres(connection: Any, _record: object) -> None:

@@ -1,7 +1,9 @@
 """Transactions, and what a caller hears when the database cannot go on."""
 
 import multiprocessing
+import statistics
 import threading
+import time
 
 import psycopg
 import pytest
@@ -42,6 +44,40 @@ def test_writers_in_many_threads_take_turns_without_errors(database: Database) -
     for thread in threads:
         thread.join()
     assert states(database) == {JobState.QUEUED: 40}
+
+
+def test_a_writer_that_waits_in_vain_is_told_that_the_database_is_busy(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.database.BUSY_SECONDS", 0.1)
+    database, other = Database(sqlite_url), Database(sqlite_url)
+    with other.transaction() as writing:
+        tenants.ensure(writing, "holds the lock")
+        with pytest.raises(Unavailable) as refused:
+            add_chat(database)
+    assert refused.value.code == "database_busy"
+    add_chat(database)
+    assert states(database) == {JobState.QUEUED: 1}
+    for each in (database, other):
+        each.close()
+
+
+def test_a_writer_comes_in_soon_after_the_lock_is_free(sqlite_url: str) -> None:
+    """SQLite's own way to wait would look again after up to 25 ms here."""
+    database, other = Database(sqlite_url), Database(sqlite_url)
+    late = []
+    for _ in range(11):
+        with other.transaction() as writing:
+            tenants.ensure(writing, "holds the lock")
+            waiting = threading.Timer(0.0, lambda: (add_chat(database), late.append(time.monotonic())))
+            waiting.start()
+            time.sleep(0.045)
+        free_at = time.monotonic()
+        waiting.join()
+        late[-1] -= free_at
+    assert statistics.median(late) < 0.01
+    for each in (database, other):
+        each.close()
 
 
 def test_a_reader_does_not_wait_for_a_writer(database: Database) -> None:
