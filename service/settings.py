@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     chat_timeout_seconds: float = 600.0
     # How long the name of a model stays known that nobody configured here and whose workers have gone.
     model_grace_seconds: float = Field(default=300.0, ge=0)
+    # What a model is told that hears, and was not made for transcribing alone.
+    transcription_prompt: str = "Transcribe this recording word for word. Answer with the words alone."
 
     @cached_property
     def database_url(self) -> str:

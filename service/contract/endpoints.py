@@ -5,6 +5,7 @@ from service.contract.chat import ChatRequest, parse_chat_request
 CHAT = "/v1/chat/completions"
 TOKENIZE = "/v1/tokenize"
 DETOKENIZE = "/v1/detokenize"
+TRANSCRIBE = "/v1/audio/transcriptions"
 PREFLIGHT = "/v1/preflight"
 # The desk answers these itself; the model computes nothing for them, and so nobody pays for their tokens.
 WITHOUT_ENGINE = frozenset({TOKENIZE, DETOKENIZE, PREFLIGHT})

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from queue import Empty, SimpleQueue
+from typing import Any
 
 import torch
 from transformers import PretrainedConfig
@@ -33,6 +34,7 @@ from workers.model.prompting.processors import (
 )
 from workers.model.prompting.templates import ChatTemplate
 from workers.model.prompting.token_bytes import TokenBytes
+from workers.model.prompting.voxtral_sounds import transcription_ending
 from workers.model.special_tokens import special_ids
 
 
@@ -73,13 +75,14 @@ class Prompter:
         tools: Sequence[Message] | None = None,
         add_generation_prompt: bool = True,
         scope: str = "",
+        ending: Sequence[int] = (),
     ) -> Prepared:
         """The tensors of one request, with batch size 1.
 
         messages: content is text or parts, a medium's part being {"type": "image" | "video" | "audio"}.
         media: what these parts stand for, in their order. tools: what the model may call, and past calls in the
         messages, as `service.contract.tools` makes them for templates. scope: whose they are; nothing that
-        is computed for one scope is used for another.
+        is computed for one scope is used for another. ending: tokens that follow all that.
         Errors: BadRequest or BadMedia, with the part's place in the conversation.
         """
         facts = tuple(medium.facts for medium in media)
@@ -100,6 +103,7 @@ class Prompter:
                     "The model's processor cannot take this combination of text and media.", param="messages"
                 ) from error
         features.update(seconds_per_grid(processor, features, media))
+        features.update(_continued(features, ending))
         inputs = {
             name: self._cast(value) for name, value in features.items() if isinstance(value, torch.Tensor)
         }
@@ -124,6 +128,11 @@ class Prompter:
         """The text of any tokens, special ones among it."""
         with self._borrowed_processor() as processor:
             return str(processor.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+    def transcription_ending(self, language: str | None) -> tuple[int, ...] | None:
+        """The `ending` that asks a family for a transcription which was made for them; None for all others."""
+        with self._borrowed_processor() as processor:
+            return transcription_ending(processor.tokenizer, language)
 
     def spell(self, ids: Sequence[int]) -> list[str]:
         """Each token as the vocabulary writes it; nothing for a number without a token."""
@@ -168,6 +177,20 @@ class Prompter:
             video=counts[MediaKind.VIDEO],
             audio=counts[MediaKind.AUDIO],
         )
+
+
+def _continued(features: Mapping[str, Any], ending: Sequence[int]) -> dict[str, torch.Tensor]:
+    """`ending` behind the tokens of a prompt, and what goes with them: attended to, and of the text's type."""
+    if not ending:
+        return {}
+    ids = features["input_ids"]
+    tails = {"input_ids": torch.tensor([ending]), "attention_mask": torch.ones(1, len(ending))}
+    alongside = [name for name, value in features.items() if getattr(value, "shape", None) == ids.shape]
+    nothing = torch.zeros(1, len(ending))
+    return {
+        name: torch.cat([features[name], tails.get(name, nothing).to(features[name].dtype)], dim=1)
+        for name in alongside
+    }
 
 
 def _vocab_size(config: PretrainedConfig, processor: Processor) -> int:

@@ -31,6 +31,21 @@ _TURNS = """\
 """
 
 
+_TRANSCRIBE = "[TRANSCRIBE]"
+
+
+def transcription_ending(tokenizer: Any, language: str | None) -> tuple[int, ...] | None:
+    """What this family's prompt ends with where a sound is to be transcribed; None where the vocabulary has no such.
+
+    language: ISO 639-1, where it is known.
+    """
+    transcribe = tokenizer.added_tokens_encoder.get(_TRANSCRIBE)
+    if transcribe is None:
+        return None
+    named = tokenizer.encode(f"lang:{language}", add_special_tokens=False) if language else []
+    return (*named, transcribe)
+
+
 class ChunkedSounds(WhisperFeatureExtractor):
     """Whisper's features in chunks of 30 seconds, the last one filled with silence."""
 

@@ -1,0 +1,160 @@
+"""/v1/audio/transcriptions: a sound as text, through a chat model that hears."""
+
+import logging
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import chain
+from typing import Annotated, BinaryIO, Literal, cast
+
+import werkzeug.datastructures
+from flask import Response, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.file import FileStorage
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from service.actions.follow_chat import ChatEvent, Quiet, Replied
+from service.actions.start_transcription import forget_sound, keep_sound, start_transcription
+from service.api.context import current_caller, current_parts
+from service.api.errors import REFUSALS
+from service.api.headers import ChatHeaders, name_ignored
+from service.api.listening import first_word, listen, reply_in
+from service.api.sse import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, ClientGone, data, event_stream
+from service.channels.blobs import chunks_of
+from service.contract.chat import ignored_fields
+from service.contract.plain_errors import Refused
+from service.contract.streams import Delta
+from service.contract.transcriptions import (
+    OTHER_FORMATS,
+    Language,
+    Prompt,
+    Temperature,
+    Transcription,
+    TranscriptionRequest,
+    transcription_of,
+)
+from service.errors import SluiceError
+
+log = logging.getLogger(__name__)
+
+api = APIBlueprint("transcriptions", __name__, url_prefix="/v1", abp_responses=REFUSALS)
+
+# What needs times or probabilities for each word, which a chat model does not give.
+UNSUPPORTED = ("timestamp_granularities", "include", "known_speaker_names", "known_speaker_references")
+
+
+def _as_sent(value: object) -> object:
+    """The framework reads form fields as JSON where it can, and a text may look like it."""
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+class TranscriptionForm(BaseModel):
+    """A multipart request. language: ISO 639-1. prompt: what the text may be about, and how it is spelt."""
+
+    model_config = ConfigDict(extra="allow")
+
+    file: FileStorage
+    model: Annotated[str, BeforeValidator(_as_sent), Field(min_length=1, max_length=512)] = "default"
+    language: Language | None = None
+    prompt: Annotated[Prompt | None, BeforeValidator(_as_sent)] = None
+    response_format: Literal["json", "text"] = "json"
+    temperature: Temperature | None = None
+    stream: bool | None = None
+
+    @field_validator("file")
+    @classmethod
+    def _is_a_file(cls, file: object) -> object:
+        if not isinstance(file, werkzeug.datastructures.FileStorage):
+            raise Refused("`file` must be a file part, with a filename.")
+        return file
+
+    @field_validator("response_format", mode="before")
+    @classmethod
+    def _is_one_that_we_can_fill(cls, name: object) -> object:
+        if name in OTHER_FORMATS:
+            sentence = f"`response_format` {name} needs times, which no model here tells: use json or text."
+            raise Refused(sentence, code="unsupported_parameter")
+        return name
+
+    @model_validator(mode="after")
+    def _is_obeyed_in_full(self) -> "TranscriptionForm":
+        for name in self.model_extra or {}:
+            if name.removesuffix("[]") in UNSUPPORTED:
+                sentence = f"`{name}` is not supported. Leave it out."
+                raise Refused(sentence, param=name, code="unsupported_parameter")
+        return self
+
+
+@api.post("/audio/transcriptions", responses={200: Transcription})
+def create_transcription(header: ChatHeaders, form: TranscriptionForm) -> Response:
+    """Write down what is said in a recording. OpenAI: POST /v1/audio/transcriptions."""
+    events = _heard(form, wait_for_model=header.wait_for_model)
+    if form.stream:
+        response = event_stream(_told(first_word(events), events))
+    else:
+        with closing(events):
+            response = _whole(transcription_of(reply_in(events)), form.response_format)
+    name_ignored(response, ignored_fields(form))
+    return response
+
+
+def _heard(form: TranscriptionForm, *, wait_for_model: bool) -> Generator[ChatEvent, None, None]:
+    """The events of the job; the sound is kept until they end."""
+    parts, caller = current_parts(), current_caller()
+    sound = keep_sound(parts, caller, chunks_of(cast("BinaryIO", form.file.stream)), form.file.filename or "")
+    try:
+        wanted = TranscriptionRequest(
+            model=form.model,
+            file=sound,
+            language=form.language,
+            prompt=request.form.get("prompt"),
+            temperature=form.temperature,
+        )
+        job_id = start_transcription(
+            parts, caller, wanted, streams=bool(form.stream), wait_for_model=wait_for_model
+        )
+        yield from listen(parts, caller, job_id, with_deltas=bool(form.stream))
+    except SluiceError as error:
+        if (error.param or "").startswith("messages"):
+            error.param = "file"
+        raise
+    finally:
+        forget_sound(parts, caller, sound)
+
+
+def _whole(transcription: Transcription, response_format: str) -> Response:
+    if response_format == "text":
+        return Response(transcription.text + "\n", content_type="text/plain; charset=utf-8")
+    return Response(transcription.model_dump_json(), content_type="application/json")
+
+
+def _told(first: ChatEvent, rest: Generator[ChatEvent, None, None]) -> Iterator[bytes]:
+    """The job's events as OpenAI's."""
+    last_write = time.monotonic()
+    try:
+        with closing(rest):
+            for event in chain([first], rest):
+                if not isinstance(event, Quiet):
+                    last_write = time.monotonic()
+                    yield from _said(event)
+                elif time.monotonic() - last_write > KEEP_ALIVE_SECONDS:
+                    last_write = time.monotonic()
+                    yield KEEP_ALIVE
+    except ClientGone:
+        return
+    except SluiceError as error:
+        yield data({"error": error.as_dict()})
+    except Exception:
+        log.exception("A stream broke off.")
+        yield data({"error": SluiceError("Something went wrong on our side.").as_dict()})
+
+
+def _said(event: Delta | Replied) -> Iterator[bytes]:
+    if isinstance(event, Delta):
+        yield data({"type": "transcript.text.delta", "delta": event.text})
+        return
+    for delta in event.rest:
+        yield from _said(delta)
+    whole = transcription_of(event.body)
+    yield data({"type": "transcript.text.done", **whole.model_dump()})
+    yield DONE
