@@ -9,14 +9,37 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 
 from service.actions.parts import Parts, assemble
-from service.api import auth, batches, chat, documents, errors, files, health, jobs, metrics, models, tokens
+from service.api import (
+    auth,
+    batches,
+    chat,
+    documents,
+    errors,
+    files,
+    health,
+    jobs,
+    metrics,
+    models,
+    tokens,
+    transcriptions,
+)
 from service.api.context import EXTENSION, name_requests
 from service.api.paths import OtherPaths
 from service.api.request import ApiRequest
 from service.settings import Settings
 
 UPLOADS = frozenset({"files.create_file", "jobs.create_job"})
-BLUEPRINTS = (chat.api, files.api, batches.api, jobs.api, models.api, tokens.api, health.api, metrics.api)
+BLUEPRINTS = (
+    chat.api,
+    transcriptions.api,
+    tokens.api,
+    files.api,
+    batches.api,
+    jobs.api,
+    models.api,
+    health.api,
+    metrics.api,
+)
 
 
 class Api(OpenAPI):

@@ -114,10 +114,6 @@ def _heard(form: TranscriptionForm, *, wait_for_model: bool) -> Generator[ChatEv
             parts, caller, wanted, streams=bool(form.stream), wait_for_model=wait_for_model
         )
         yield from listen(parts, caller, job_id, with_deltas=bool(form.stream))
-    except SluiceError as error:
-        if (error.param or "").startswith("messages"):
-            error.param = "file"
-        raise
     finally:
         forget_sound(parts, caller, sound)
 

@@ -10,6 +10,7 @@ from service.contract.chat_parts import Wire
 from service.contract.media import MediaKind, MediaRef
 from service.contract.plain_errors import bad_request
 from service.contract.strict_json import parse_object
+from service.errors import SluiceError
 
 # What an upload is kept under while it is transcribed; no client may name it, and no list shows it.
 TRANSCRIPTION_PURPOSE = "transcription"
@@ -36,6 +37,12 @@ class TranscriptionRequest(Wire):
     def sound(self) -> MediaRef:
         """What the media room has to load."""
         return MediaRef(MediaKind.AUDIO, self.file, "file")
+
+    def in_own_words(self, error: SluiceError) -> SluiceError:
+        """An error about the conversation, which the client never wrote, as one about its sound."""
+        if (error.param or "").startswith("messages"):
+            error.param = "file"
+        return error
 
     def conversation(self, instruction: str | None) -> ChatRequest:
         """The request as a chat. instruction: what a model has to be told that was not made for this alone."""
