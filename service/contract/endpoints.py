@@ -1,8 +1,18 @@
 """The endpoints that a job can be for, and how the desk reads the request of each."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
 from service.contract.chat import ChatRequest, parse_chat_request
+from service.contract.replies import completion_body
+from service.contract.response_bodies import answered_body
+from service.contract.responses import read_kept_request
+from service.errors import SluiceError
 
 CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
 TOKENIZE = "/v1/tokenize"
 DETOKENIZE = "/v1/detokenize"
 TRANSCRIBE = "/v1/audio/transcriptions"
@@ -11,7 +21,27 @@ PREFLIGHT = "/v1/preflight"
 WITHOUT_ENGINE = frozenset({TOKENIZE, DETOKENIZE, PREFLIGHT})
 
 
-def request_of(endpoint: str, raw: bytes) -> ChatRequest:
-    """The conversation that a job's body asks to continue. BadRequest names the field and the reason."""
-    assert endpoint == CHAT, "no other endpoint makes jobs"
-    return parse_chat_request(raw)
+def _as_it_is(error: SluiceError) -> SluiceError:
+    return error
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A job's request. chat: the conversation that it asks to continue.
+
+    reply: makes the endpoint's body of the answers; it is called as `completion_body` is.
+    in_own_words: an error about the chat, as one about the endpoint's own fields.
+    """
+
+    chat: ChatRequest
+    reply: Callable[..., dict[str, Any]] = completion_body
+    in_own_words: Callable[[SluiceError], SluiceError] = _as_it_is
+
+
+def request_in(endpoint: str, raw: bytes) -> Asked:
+    """Read a job's body. BadRequest names the field and the reason."""
+    if endpoint == RESPONSES:
+        request = read_kept_request(raw)
+        return Asked(request.chat, partial(answered_body, request), request.in_own_words)
+    assert endpoint == CHAT, "no other endpoint makes jobs for the engine"
+    return Asked(parse_chat_request(raw))

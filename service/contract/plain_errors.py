@@ -40,6 +40,8 @@ SENTENCES = {
     "union_tag_invalid": "has a type we do not know; known are {expected_tags}.",
     "extra_forbidden": "is not a field we know.",
 }
+# Fields whose entries are of several kinds, told apart by their tags.
+LISTS_OF_KINDS = ("content", "input", "output")
 
 
 def bad_request(error: ValidationError, *, prefix: str = "") -> BadRequest:
@@ -81,7 +83,7 @@ def param_path(location: Iterable[int | str]) -> str:
     for step in location:
         if isinstance(step, int):
             path += f"[{step}]"
-        elif not (isinstance(previous, int) and before == "content"):
+        elif not (isinstance(previous, int) and before in LISTS_OF_KINDS):
             path += f".{step}" if path else step
         previous, before = step, previous
     return path

@@ -8,11 +8,14 @@ from service.actions.load_body import load_body
 from service.actions.parts import Parts
 from service.contract import endpoints
 from service.contract.chat import ChatRequest, media_refs, parse_chat_request, template_messages
-from service.contract.endpoints import WITHOUT_ENGINE, request_of
+from service.contract.endpoints import WITHOUT_ENGINE, Asked, request_in
 from service.contract.jobs import ClaimedJob, Succeeded, Usage
 from service.contract.measured_lines import MeasuredLine
+from service.contract.media import MediaRef
 from service.contract.tokens import parse_detokenize_request, parse_tokenize_request
 from service.contract.tools import template_tools
+from service.contract.transcriptions import parse_transcription_request
+from service.errors import SluiceError
 from workers.desk.answers import Answer
 from workers.desk.probabilities import ProbabilityWriter
 from workers.desk.prompts import MediaLoader, Prompts
@@ -20,6 +23,7 @@ from workers.desk.sampling import check_length, check_tokens, samplings
 from workers.desk.seats import Seat
 from workers.desk.tokens import TokenCounter
 from workers.desk.tool_calls import CallWriter
+from workers.desk.transcriptions import at_length, hearing
 from workers.engine.protocol import Constraint, Sampling, Sequence
 from workers.model.prompting.detokenize import StopChecker
 from workers.model.prompting.prepare_pool import PreparerPool
@@ -58,10 +62,14 @@ class Preparer:
         job, raw = seat.job, load_body(self._parts, seat.job)
         if job.endpoint in WITHOUT_ENGINE:
             return Succeeded(job, self._aside(job, raw), Usage())
-        request = request_of(job.endpoint, raw)
-        prompt, drawn_by = self._ready(job, request)
+        asked, options = self._asked(job, raw)
+        try:
+            prompt, drawn_by = self._ready(job, asked.chat, **options)
+        except SluiceError as error:
+            raise asked.in_own_words(error) from None
         seat.note_prompt(prompt)
-        seat.answers = tuple(self._answer(request, seat, index) for index in range(len(drawn_by)))
+        seat.reply = asked.reply
+        seat.answers = tuple(self._answer(asked.chat, seat, index) for index in range(len(drawn_by)))
         priority = CHAT_PRIORITY if seat.is_chat else BULK_PRIORITY
         return [
             Sequence(id=answer.number, prompt=prompt, sampling=sampling, priority=priority, tag=answer)
@@ -79,17 +87,38 @@ class Preparer:
         most_answer = sum(sampling.max_tokens for sampling in drawn_by)
         return MeasuredLine(**asdict(prompt.counts), most_answer=most_answer).as_body()
 
-    def _ready(self, job: ClaimedJob, request: ChatRequest) -> tuple[Prepared, tuple[Sampling, ...]]:
-        """The prompt, and how each answer is drawn; everything that can be refused has been."""
+    def _asked(self, job: ClaimedJob, raw: bytes) -> tuple[Asked, dict[str, Any]]:
+        """What the job asks for, and options of `_ready`."""
+        if job.endpoint != endpoints.TRANSCRIBE:
+            return request_in(job.endpoint, raw), {}
+        wanted = parse_transcription_request(raw)
+        instruction = self._parts.settings.transcription_prompt
+        chat, ending = hearing(self._prompter, wanted, instruction, job.model)
+        return Asked(chat, in_own_words=wanted.in_own_words), {"refs": [wanted.sound()], "ending": ending}
+
+    def _ready(
+        self,
+        job: ClaimedJob,
+        request: ChatRequest,
+        refs: list[MediaRef] | None = None,
+        ending: tuple[int, ...] = (),
+    ) -> tuple[Prepared, tuple[Sampling, ...]]:
+        """The prompt, and how each answer is drawn; everything that can be refused has been.
+
+        refs: the conversation's media, where others than its own names for them. ending: see `Prompter.prepare`.
+        """
         # What needs no media is refused before any are loaded.
         check_length(request, 1, self._max_context_tokens)
         check_tokens(request, self._prompter.vocab_size)
         new_constraint = self._form_of(request)
+        messages = self._prompts.with_file_kinds(job, request.messages)
+        request = request.model_copy(update={"messages": messages})
         prompt = self._prompts.make(
             job,
             template_messages(request),
-            media_refs(request),
+            refs or media_refs(request),
             tools=template_tools(request.usable_tools) or None,
+            ending=ending,
         )
         check_length(request, prompt.num_tokens, self._max_context_tokens)
         drawn_by = samplings(
@@ -99,6 +128,8 @@ class Preparer:
             room=self._max_context_tokens - prompt.num_tokens,
             new_constraint=new_constraint,
         )
+        if job.endpoint == endpoints.TRANSCRIBE:
+            drawn_by = at_length(drawn_by, prompt.counts.audio, self._max_context_tokens - prompt.num_tokens)
         return prompt, drawn_by
 
     def _form_of(self, request: ChatRequest) -> Callable[[], Constraint] | None:

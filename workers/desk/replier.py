@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from service.contract.jobs import Cancelled, Failed, Outcome, Succeeded
-from service.contract.replies import FinishReason, completion_body
+from service.contract.replies import FinishReason
 from service.contract.streams import Delta
 from service.errors import BadRequest, ContextTooLong, ModelFailed, OutOfMemory, SluiceError
 from workers.desk.answers import Answer
@@ -94,7 +94,7 @@ class Replier:
 
     def _succeeded(self, seat: Seat) -> Succeeded:
         usage = seat.usage()
-        body = completion_body(
+        body = seat.reply(
             job_id=seat.job.id,
             created=int(time.time()),
             model=seat.job.model,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.contract.jobs import ClaimedJob, Usage
 from service.contract.lifecycle import JobClass
+from service.contract.replies import completion_body
 from workers.desk.answers import Answer
 
 if TYPE_CHECKING:  # the desk speaks of the model's things, but must not load torch to do so
@@ -20,7 +21,7 @@ class Seat:
 
     media: what each of its media was, and what of it the model gets to see.
     counts: what the prompt is made of, once it is prepared. num_waiting_bytes: of its inputs, until they are taken in.
-    answers: as many as the request wants; they share the prompt.
+    answers: as many as the request wants; they share the prompt. reply: makes the body of them, see `Asked`.
     num_cached_tokens: of the prompt, what had been computed before the first answer began.
     """
 
@@ -30,6 +31,7 @@ class Seat:
     counts: "PromptCounts | None" = None
     num_waiting_bytes: int = 0
     answers: tuple[Answer, ...] = ()
+    reply: Callable[..., dict[str, Any]] = completion_body
     submitted_at: float = 0.0
     first_token_at: float = 0.0
     num_cached_tokens: int = 0
