@@ -23,6 +23,7 @@ class NewBatch:
     """What a batch starts with. manifest: the blob that holds its lines. base_dir: where relative paths start.
 
     dedupe: equal lines are computed once. model, defaults: for lines that do not say. window_seconds: after which unfinished jobs expire.
+    token_budget: it stops once its results have used so many. retries: which jobs of `retry_of` become its own.
     """
 
     tenant_id: str
@@ -39,6 +40,8 @@ class NewBatch:
     metadata: dict[str, Any] | None = None
     dedupe: bool = False
     retry_of: str | None = None
+    retries: dict[str, Any] | None = None
+    token_budget: int | None = None
 
 
 def new_id() -> str:
@@ -65,6 +68,8 @@ def create(db: Session, new: NewBatch, batch_id: str | None = None) -> Batch:
         user_metadata=new.metadata,
         dedupe=new.dedupe,
         retry_of=new.retry_of,
+        retries=new.retries,
+        token_budget=new.token_budget,
         created_at=now,
         ingest_moved_at=now,
         expires_at=None if new.window_seconds is None else now + new.window_seconds,
@@ -123,15 +128,21 @@ def fail(db: Session, batch_id: str, errors: list[dict[str, Any]]) -> bool:
 
 def request_cancel(db: Session, tenant_id: str, batch_id: str) -> bool:
     """Stop a batch: no more lines, and the sweeps cancel the jobs that it has. False if it has ended already."""
+    mine = [Batch.id == batch_id, Batch.tenant_id == tenant_id, Batch.state.in_(TAKES_LINES)]
+    return _moved(db, mine, **stopping())
+
+
+def stopping() -> dict[str, Any]:
+    """The columns of a batch that takes no more lines and whose jobs the sweeps cancel."""
     now = database_now()
-    return _moved(
-        db,
-        [Batch.id == batch_id, Batch.tenant_id == tenant_id, Batch.state.in_(TAKES_LINES)],
-        state=BatchState.CANCELLING,
-        cancelling_at=now,
-        sweep_line=0,
-        ingested_at=func.coalesce(Batch.ingested_at, now),
-    )
+    return {
+        "state": BatchState.CANCELLING,
+        "cancelling_at": now,
+        "sweep_line": 0,
+        "ingested_at": func.coalesce(Batch.ingested_at, now),
+        "paused_at": None,
+        "wish_line": None,
+    }
 
 
 def close_if_done(db: Session, batch_id: str) -> bool:
@@ -146,6 +157,8 @@ def close_if_done(db: Session, batch_id: str) -> bool:
         ),
         closed_at=now,
         finalizing_at=now,
+        paused_at=None,
+        wish_line=None,
     )
 
 

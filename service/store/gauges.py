@@ -7,12 +7,18 @@ from sqlalchemy.orm import Session
 
 from service.contract.lifecycle import JobClass, JobState, WorkerRole
 from service.store.database import database_now
-from service.store.states import BACKOFF, QUEUED, RUNNING
+from service.store.states import BACKOFF, HELD, QUEUED, RUNNING
 from service.store.tables import Job, Worker
 
 NONE = literal(0, literal_execute=True)
 # Each is the predicate of a partial index, so that a count reads that index and not the table.
-OPEN = ((QUEUED, Job.crashes == NONE), (QUEUED, Job.crashes > NONE), (RUNNING, true()), (BACKOFF, true()))
+OPEN = (
+    (QUEUED, Job.crashes == NONE),
+    (QUEUED, Job.crashes > NONE),
+    (RUNNING, true()),
+    (BACKOFF, true()),
+    (HELD, true()),
+)
 
 
 def open_jobs(db: Session) -> Counter[tuple[JobState, JobClass]]:

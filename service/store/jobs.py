@@ -10,7 +10,7 @@ from sqlalchemy import Select, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.contract.jobs import ClaimedJob, PayloadRef, Usage, WorkerId
-from service.contract.lifecycle import JobClass, JobStage, JobState
+from service.contract.lifecycle import WAITING, JobClass, JobStage, JobState
 from service.store import lanes, requeue, results
 from service.store.claims import claim
 from service.store.database import AnyRow, database_now
@@ -183,7 +183,7 @@ def cancel(db: Session, tenant_id: str, job_id: int) -> bool:
     mine = [Job.id == job_id, Job.tenant_id == tenant_id]
     waiting = (
         update(Job)
-        .where(*mine, Job.state.in_([JobState.QUEUED, JobState.BACKOFF]))
+        .where(*mine, Job.state.in_(WAITING))
         .values(state=JobState.CANCELLED, finished_at=database_now())
         .returning(Job.batch_id, Job.attempt, database_now().label("now"))
     )

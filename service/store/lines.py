@@ -10,12 +10,13 @@ from sqlalchemy.orm import Session
 from service.contract.jobs import PayloadRef
 from service.contract.lifecycle import JobClass, JobState
 from service.errors import BadRequest, SluiceError
-from service.store import lanes, results
+from service.store import lanes, results, wishes
 from service.store.database import database_now
 from service.store.lanes import LaneId
 from service.store.progress import NO_WORKER_SHARD
 from service.store.results import Ending
 from service.store.tables import Batch, Job
+from service.store.wishes import Wish
 
 
 class NewLine(NamedTuple):
@@ -49,16 +50,17 @@ def insert_lines(db: Session, batch: Batch, lines: Sequence[NewLine]) -> Inserte
         return Inserted(0, 0)
     now = db.scalar(select(database_now()))
     assert now is not None
+    wish = wishes.of(db, batch.id)
     numbered = list(zip(_new_job_ids(db, len(lines)), lines, strict=True))
-    if _insert_jobs(db, batch, numbered, now) < len(lines):
-        numbered = _fail_duplicates(db, batch, numbered, now)
+    if _insert_jobs(db, batch, wish, numbered, now) < len(lines):
+        numbered = _fail_duplicates(db, batch, wish, numbered, now)
     good = [(job_id, line) for job_id, line in numbered if line.error is None]
     failed = [(job_id, line) for job_id, line in numbered if line.error is not None]
     _insert_payloads(db, good)
     # Lanes before progress, as everywhere: two that lock in opposite orders would wait for each other.
-    lanes.open_for(
-        db, {LaneId(batch.tenant_id, model, JobClass.BULK) for model in {line.model for _, line in good}}
-    )
+    if not wish.is_paused:
+        models = {line.model for _, line in good}
+        lanes.open_for(db, {LaneId(batch.tenant_id, model, JobClass.BULK) for model in models})
     results.record(db, [_failure(batch.id, job_id, line, now) for job_id, line in failed], NO_WORKER_SHARD)
     return Inserted(queued=len(good), failed=len(failed))
 
@@ -112,9 +114,9 @@ def _new_job_ids(db: Session, number: int) -> Iterable[int]:
     return list(db.scalars(block, {"number": number}))
 
 
-def _insert_jobs(db: Session, batch: Batch, numbered: Sequence[_Numbered], now: float) -> int:
+def _insert_jobs(db: Session, batch: Batch, wish: Wish, numbered: Sequence[_Numbered], now: float) -> int:
     """Insert those whose custom_id is free; returns how many."""
-    queued, failed = ("queued", None), ("failed", now)
+    queued, failed = ("held" if wish.is_paused else "queued", None), ("failed", now)
     varying = [
         (job_id, line.line_no, line.custom_id, line.model, *(queued if line.error is None else failed))
         for job_id, line in numbered
@@ -125,7 +127,7 @@ def _insert_jobs(db: Session, batch: Batch, numbered: Sequence[_Numbered], now: 
         batch.key_id,
         batch.endpoint,
         JobClass.BULK.value,
-        batch.priority,
+        wish.priority,
         batch.dedupe,
         batch.expires_at,
         now,
@@ -140,7 +142,9 @@ def _insert_jobs(db: Session, batch: Batch, numbered: Sequence[_Numbered], now: 
     return inserted
 
 
-def _fail_duplicates(db: Session, batch: Batch, numbered: Sequence[_Numbered], now: float) -> list[_Numbered]:
+def _fail_duplicates(
+    db: Session, batch: Batch, wish: Wish, numbered: Sequence[_Numbered], now: float
+) -> list[_Numbered]:
     """Insert the lines whose custom_id was taken as failed ones without it."""
     first, last = numbered[0][1].line_no, numbered[-1][1].line_no
     there = set(
@@ -151,7 +155,7 @@ def _fail_duplicates(db: Session, batch: Batch, numbered: Sequence[_Numbered], n
         for job_id, line in numbered
         if line.line_no not in there
     }
-    _insert_jobs(db, batch, list(failed.items()), now)
+    _insert_jobs(db, batch, wish, list(failed.items()), now)
     return [(job_id, failed.get(job_id, line)) for job_id, line in numbered]
 
 

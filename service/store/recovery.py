@@ -111,13 +111,12 @@ def wake_due(db: Session, limit: int = WAKE_CHUNK) -> frozenset[str]:
         update(Job)
         .where(Job.id.in_(select(due.c.id)))
         .values(state=JobState.QUEUED, run_at=None)
-        .returning(Job.tenant_id, Job.model, Job.job_class)
+        .returning(Job.id, Job.batch_id, Job.tenant_id, Job.model, Job.job_class)
         .execution_options(synchronize_session=False)
     )
-    queued = {LaneId(*row) for row in db.execute(woken)}
-    lanes.open_for(db, queued)
+    models = requeue.wait_again(db, db.execute(woken).all())
     lanes.reopen_forgotten(db)
-    return frozenset(lane.model for lane in queued)
+    return models
 
 
 def promote_aged(db: Session) -> int:

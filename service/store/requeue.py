@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from service.contract.lifecycle import JobState
 from service.errors import ModelFailed
-from service.store import lanes, results
+from service.store import lanes, results, wishes
 from service.store.database import AnyRow, database_now
 from service.store.fence import LEFT
 from service.store.lanes import LaneId
@@ -52,10 +52,16 @@ def taken_back(dead: ColumnElement[bool] | None = None) -> dict[str, Any]:
 def settle(db: Session, rows: Sequence[AnyRow]) -> frozenset[str]:
     """Count the jobs that ended, and open the lanes of those that wait again; returns the ended ones' batches."""
     ended = [_ending(row) for row in rows if row.state.is_terminal]
-    lanes.open_for(
-        db, {LaneId(row.tenant_id, row.model, row.job_class) for row in rows if row.state is JobState.QUEUED}
-    )
+    wait_again(db, [row for row in rows if row.state is JobState.QUEUED])
     return results.record(db, ended, NO_WORKER_SHARD)
+
+
+def wait_again(db: Session, queued: Sequence[AnyRow]) -> frozenset[str]:
+    """Hold the jobs, just queued, whose batch is paused, and open the lanes of the others; returns their models."""
+    held = wishes.hold_paused(db, queued)
+    wanted = {LaneId(row.tenant_id, row.model, row.job_class) for row in queued if row.id not in held}
+    lanes.open_for(db, wanted)
+    return frozenset(lane.model for lane in wanted)
 
 
 def _ending(row: AnyRow) -> Ending:

@@ -14,6 +14,7 @@ def constant(state: JobState) -> ColumnElement[JobState]:
 QUEUED = constant(JobState.QUEUED)
 RUNNING = constant(JobState.RUNNING)
 BACKOFF = constant(JobState.BACKOFF)
+HELD = constant(JobState.HELD)
 
 _NONE = literal(0, literal_execute=True)
 # Whether a job was never, or ever, being handled when its worker died.

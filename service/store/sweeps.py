@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from service.contract.lifecycle import BatchState, JobState
+from service.contract.lifecycle import WAITING, BatchState, JobState
 from service.store import progress
 from service.store.batches import TAKES_LINES
 from service.store.database import database_now
@@ -14,7 +14,6 @@ from service.store.progress import NO_WORKER_SHARD
 from service.store.tables import ONE_OF_A_KIND, Batch, Job
 
 SWEEP_CHUNK = 5000
-WAITING = (JobState.QUEUED, JobState.BACKOFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,14 @@ def expire_due(db: Session, limit: int = SWEEP_CHUNK) -> Swept:
     return Swept(swept.jobs + _expire_single(db, limit), swept.batches)
 
 
+def end_of_chunk(db: Session, batch_id: str, after_line: int, limit: int) -> int | None:
+    """The last of a batch's next `limit` lines; None if there are none."""
+    lines = select(Job.line_no).where(Job.batch_id == batch_id, Job.line_no > after_line)
+    chunk = lines.order_by(Job.line_no).limit(limit).subquery()
+    last_line: int | None = db.scalar(select(func.max(chunk.c.line_no)))
+    return last_line
+
+
 def _sweep_batches(db: Session, which: list[ColumnElement[bool]], state: JobState, limit: int) -> Swept:
     batches = select(Batch.id, Batch.sweep_line).where(*which, Batch.closed_at.is_(None))
     locked = batches.order_by(Batch.id).with_for_update(skip_locked=True)
@@ -45,9 +52,7 @@ def _sweep_batches(db: Session, which: list[ColumnElement[bool]], state: JobStat
 
 
 def _sweep(db: Session, batch_id: str, after_line: int, state: JobState, limit: int) -> int:
-    lines = select(Job.line_no).where(Job.batch_id == batch_id, Job.line_no > after_line)
-    chunk = lines.order_by(Job.line_no).limit(limit).subquery()
-    last_line = db.scalar(select(func.max(chunk.c.line_no)))
+    last_line = end_of_chunk(db, batch_id, after_line, limit)
     if last_line is None:
         # From the start again, until it is closed: a lost worker's jobs may have come back behind us.
         _move_sweep(db, batch_id, 0)
