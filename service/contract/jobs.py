@@ -25,7 +25,6 @@ class ClaimedJob:
 
     body: the request as JSON bytes, or None where `payload` says where it lies.
     reuse: an answer that an equal request has had may be given again.
-    reuse: an answer that an equal request has had may be given again.
     queued_seconds: since it was accepted, earlier attempts included.
     """
 
@@ -46,7 +45,6 @@ class ClaimedJob:
     body: bytes | None
     payload: PayloadRef | None
     streams: bool = False
-    reuse: bool = False
     reuse: bool = False
     queued_seconds: float = 0.0
 
@@ -100,6 +98,7 @@ class Failed:
 
     job: ClaimedJob
     error: SluiceError
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,6 @@ class Cancelled:
 
 
 Outcome: TypeAlias = Succeeded | Failed | Cancelled
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
