@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.contract.endpoints import WITHOUT_ENGINE
 from service.contract.jobs import Succeeded
 from service.store.database import AnyRow, insert_into
 from service.store.tables import Usage
@@ -35,10 +36,12 @@ class Spent:
 
 
 def add(db: Session, replies: Iterable[Succeeded], *, now: float, shard: int) -> None:
-    """Count replies. now: the database's seconds since 1970, which give the day."""
+    """Count replies that a model has computed. now: the database's seconds since 1970, which give the day."""
     day = datetime.datetime.fromtimestamp(now, datetime.UTC).date()
     sums: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
     for reply in replies:
+        if reply.job.endpoint in WITHOUT_ENGINE:
+            continue
         spent = sums[reply.job.tenant_id, reply.job.key_id or "", reply.job.model]
         spent["requests"] += 1
         for name in COUNTED[1:]:
