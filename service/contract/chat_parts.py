@@ -1,19 +1,26 @@
 """The content of chat messages: text, images, videos and sounds, as OpenAI and mistral.rs spell them."""
 
+import binascii
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from service.contract.file_kinds import HEAD_BYTES, kind_of_bytes, kind_of_name
+from service.contract.file_kinds import KINDS_BY_SUFFIX as KINDS_BY_SUFFIX
 from service.contract.media import MediaKind, MediaRef
 from service.contract.plain_errors import Refused
 
 MAX_PARTS = 1024
 MAX_FRAMES = 1024
-KINDS_BY_SUFFIX = {
-    **dict.fromkeys(("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"), MediaKind.IMAGE),
-    **dict.fromkeys(("mp4", "mov", "mkv", "webm", "avi", "m4v", "ts"), MediaKind.VIDEO),
-    **dict.fromkeys(("wav", "mp3", "flac", "ogg", "opus", "m4a", "aac"), MediaKind.AUDIO),
-}
 
 
 class Wire(BaseModel):
@@ -29,6 +36,21 @@ def _as_url_object(value: Any) -> Any:
 
 Url = Annotated[str, Field(min_length=1)]
 MaxPixels = Annotated[int, Field(ge=1, le=1 << 30)]
+Seconds = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+class Excerpt(Wire):
+    """From when to when a clip or a sound is looked at, in seconds; an end beyond its own is its own."""
+
+    start: Seconds | None = None
+    end: Seconds | None = None
+
+    @field_validator("end")
+    @classmethod
+    def _comes_after_the_start(cls, end: float | None, info: ValidationInfo) -> float | None:
+        if end is not None and end <= (info.data.get("start") or 0):
+            raise Refused("`end` must be later than `start`.")
+        return end
 
 
 class ImageUrl(Wire):
@@ -39,8 +61,8 @@ class ImageUrl(Wire):
     max_pixels: MaxPixels | None = None
 
 
-class VideoUrl(Wire):
-    """Where a video lies, and how many of its frames the model sees."""
+class VideoUrl(Excerpt):
+    """Where a video lies, and which and how many of its frames the model sees."""
 
     url: Url
     fps: Annotated[float, Field(gt=0, le=120, allow_inf_nan=False)] | None = None
@@ -48,13 +70,13 @@ class VideoUrl(Wire):
     max_pixels: MaxPixels | None = None
 
 
-class AudioUrl(Wire):
+class AudioUrl(Excerpt):
     """Where a sound lies."""
 
     url: Url
 
 
-class InputAudio(Wire):
+class InputAudio(Excerpt):
     """A sound inside the request. data: base64."""
 
     data: Url
@@ -62,20 +84,23 @@ class InputAudio(Wire):
 
 
 class FileContent(Wire):
-    """A file by id, or inline as a `data:` URI; its kind is read from the data type or the file name."""
+    """A file by id, or inline in base64 or as a `data:` URI.
 
-    file_id: str | None = None
-    file_data: str | None = None
+    kind: what it is. Where it is left out, the data type, the name's ending or the bytes themselves say.
+    """
+
+    file_id: Url | None = None
+    file_data: Url | None = None
     filename: str | None = None
+    kind: Literal["image", "video", "audio"] | None = None
 
     @model_validator(mode="after")
     def _has_one_source_and_a_kind(self) -> "FileContent":
         if (self.file_id is None) == (self.file_data is None):
             raise Refused("A file part needs either `file_id` or `file_data`.")
-        if self.kind is None:
+        if self.file_data is not None and self.media_kind is None:
             raise Refused(
-                "We cannot tell what kind of file this is: give `filename` with its ending, or use image_url, "
-                "video_url or audio_url with the file's id as the url.",
+                "This file is neither an image, nor a video, nor a sound that we know.",
                 code="unknown_media_kind",
             )
         return self
@@ -83,16 +108,39 @@ class FileContent(Wire):
     @property
     def url(self) -> str:
         """The file's id or its `data:` URI."""
-        return self.file_id or self.file_data or ""
+        if self.file_data is None:
+            return self.file_id or ""
+        header, base64 = _split_data(self.file_data)
+        is_typed = header.startswith(tuple(f"data:{kind}/" for kind in MediaKind))
+        return self.file_data if is_typed else f"data:{self.media_kind}/any;base64,{base64}"
 
     @property
-    def kind(self) -> MediaKind | None:
-        """Image, video or audio, where the request says."""
-        if self.file_data is not None and self.file_data.startswith("data:"):
-            family = self.file_data[5:20].split("/", 1)[0]
-            return MediaKind(family) if family in set(MediaKind) else None
-        suffix = (self.filename or "").rpartition(".")[2].lower()
-        return KINDS_BY_SUFFIX.get(suffix)
+    def media_kind(self) -> MediaKind | None:
+        """Image, video or audio; None for an upload of which the request does not say it."""
+        if self.kind is not None:
+            return MediaKind(self.kind)
+        if self.file_data is None:
+            return kind_of_name(self.filename)
+        header, base64 = _split_data(self.file_data)
+        family = header.removeprefix("data:").partition("/")[0]
+        if family in set(MediaKind):
+            return MediaKind(family)
+        return kind_of_name(self.filename) or kind_of_bytes(_decoded_head(base64))
+
+
+def _split_data(data: str) -> tuple[str, str]:
+    """The header of a `data:` URI, in small letters and empty where there is none, and the base64 after it."""
+    if data[:5].lower() != "data:":
+        return "", data
+    header, _, base64 = data.partition(",")
+    return header.lower(), base64
+
+
+def _decoded_head(base64: str) -> bytes:
+    try:
+        return binascii.a2b_base64(base64[: HEAD_BYTES // 3 * 4])
+    except ValueError:
+        return b""
 
 
 class TextPart(Wire):
@@ -130,6 +178,8 @@ class VideoPart(Wire):
             fps=wanted.fps,
             num_frames=wanted.num_frames,
             max_pixels=wanted.max_pixels,
+            start=wanted.start,
+            end=wanted.end,
         )
 
 
@@ -141,7 +191,8 @@ class AudioPart(Wire):
 
     def media(self, param: str) -> MediaRef:
         """What the media room has to load."""
-        return MediaRef(MediaKind.AUDIO, self.audio_url.url, f"{param}.audio_url")
+        wanted = self.audio_url
+        return MediaRef(MediaKind.AUDIO, wanted.url, f"{param}.audio_url", start=wanted.start, end=wanted.end)
 
 
 class InputAudioPart(Wire):
@@ -152,8 +203,9 @@ class InputAudioPart(Wire):
 
     def media(self, param: str) -> MediaRef:
         """What the media room has to load."""
-        url = f"data:audio/{self.input_audio.format};base64,{self.input_audio.data}"
-        return MediaRef(MediaKind.AUDIO, url, f"{param}.input_audio")
+        wanted = self.input_audio
+        url = f"data:audio/{wanted.format};base64,{wanted.data}"
+        return MediaRef(MediaKind.AUDIO, url, f"{param}.input_audio", start=wanted.start, end=wanted.end)
 
 
 class FilePart(Wire):
@@ -164,8 +216,8 @@ class FilePart(Wire):
 
     def media(self, param: str) -> MediaRef:
         """What the media room has to load."""
-        kind = self.file.kind
-        assert kind is not None, "a file without a kind does not validate"
+        # An upload of which only its bytes say what it is counts as a picture until the desk has read them.
+        kind = self.file.media_kind or MediaKind.IMAGE
         return MediaRef(kind, self.file.url, f"{param}.file")
 
 

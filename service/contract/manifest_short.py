@@ -22,6 +22,8 @@ MEDIA_OPTIONS = {
     "num_frames": ("video_url",),
     "max_pixels": ("image_url", "video_url"),
     "detail": ("image_url",),
+    "start": ("video_url", "audio_url"),
+    "end": ("video_url", "audio_url"),
 }
 WORD_FIELDS = ("prompt", "system")
 ID_FIELDS = ("id", "custom_id")

@@ -18,6 +18,7 @@ class MediaRef:
 
     url: `data:…;base64,…`, `file:///…`, an absolute path, or an uploaded file's id (`file-…`).
     param: where the part stands in the request, for error messages (`messages[0].content[1].image_url`).
+    start, end: the seconds of a clip or a sound between which it is looked at.
     """
 
     kind: MediaKind
@@ -26,6 +27,8 @@ class MediaRef:
     fps: float | None = None
     num_frames: int | None = None
     max_pixels: int | None = None
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """The messages of a conversation, as requests write them and as chat templates read them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from service.contract.chat_parts import MAX_PARTS, MediaPart, Part, TextPart, Wire
+from service.contract.chat_parts import MAX_PARTS, FilePart, MediaPart, Part, TextPart, Wire
 from service.contract.media import MediaKind
 from service.contract.plain_errors import Refused
 from service.contract.tools import CallId, ToolCalls, template_calls
@@ -56,6 +56,28 @@ def media_parts(messages: Sequence[Message]) -> Iterator[tuple[str, MediaPart]]:
         for j, part in enumerate(message.content):
             if not isinstance(part, TextPart):
                 yield f"messages[{i}].content[{j}]", part
+
+
+def with_file_kinds(messages: Sequence[Message], kind_of: Callable[[str, str], MediaKind]) -> list[Message]:
+    """The messages with a kind in every uploaded file's part. kind_of: (file_id, the part's place) -> its kind."""
+    return [
+        message.model_copy(
+            update={
+                "content": [
+                    _with_file_kind(part, f"messages[{i}].content[{j}].file", kind_of)
+                    for j, part in enumerate(message.content)
+                ]
+            }
+        )
+        for i, message in enumerate(messages)
+    ]
+
+
+def _with_file_kind(part: Any, param: str, kind_of: Callable[[str, str], MediaKind]) -> Any:
+    if not isinstance(part, FilePart) or part.file.media_kind is not None:
+        return part
+    kind = kind_of(part.file.url, param)
+    return part.model_copy(update={"file": part.file.model_copy(update={"kind": kind.value})})
 
 
 def for_template(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 from service.contract.jobs import ClaimedJob
 from service.contract.lifecycle import JobClass
-from service.contract.media import MediaNeeds, MediaRef
+from service.contract.media import MediaKind, MediaNeeds, MediaRef
+from service.contract.messages import Message, with_file_kinds
 from workers.media.decoded import Decoded
 from workers.model.prompting.prepare_pool import PreparerPool
 from workers.model.prompting.prepared import Prepared
@@ -18,6 +19,9 @@ class MediaLoader(Protocol):
     def load(self, ref: MediaRef, needs: MediaNeeds, tenant_id: str, *, is_chat: bool = False) -> Decoded:
         """Blocking; raises BadMedia or MediaUnavailable."""
 
+    def kind_of(self, file_id: str, tenant_id: str, param: str) -> MediaKind:
+        """What an uploaded file is, by its bytes. The same errors."""
+
 
 class Prompts:
     """Makes prompts for one model. pool: processes that prepare; before they are there the calling thread does."""
@@ -26,6 +30,12 @@ class Prompts:
         self._media = media
         self._prompter = prompter
         self._pool = pool
+
+    def with_file_kinds(self, job: ClaimedJob, messages: Sequence[Message]) -> list[Message]:
+        """The messages of a request, with a kind in every uploaded file's part; reads the files that need it."""
+        return with_file_kinds(
+            messages, lambda file_id, param: self._media.kind_of(file_id, job.tenant_id, param)
+        )
 
     def make(
         self, job: ClaimedJob, messages: Sequence[dict[str, Any]], refs: Sequence[MediaRef], **options: Any

@@ -55,6 +55,7 @@ class TokenCounter:
     def _conversation(
         self, job: ClaimedJob, request: TokenizeRequest, messages: list[Message]
     ) -> tuple[list[int], PromptCounts]:
+        messages = self._prompts.with_file_kinds(job, messages)
         prompt = self._prompts.make(
             job,
             for_template(messages),

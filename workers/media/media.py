@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.contract.file_kinds import HEAD_BYTES, kind_of_bytes
 from service.contract.media import MediaKind, MediaNeeds, MediaRef
 from service.errors import ConfigurationError, SluiceError
 from workers.media.confine import Confinement
@@ -75,6 +76,19 @@ class Media:
     def decoder_pids(self) -> list[int]:
         """The decoder children that wait for work."""
         return self._pool.idle_pids()
+
+    def kind_of(self, file_id: str, tenant_id: str, param: str) -> MediaKind:
+        """What an uploaded file is, by its first bytes. Raises BadMedia or MediaUnavailable with `param`."""
+        try:
+            kind = kind_of_bytes(self._sources.head_of_upload(file_id, tenant_id, HEAD_BYTES))
+            if kind is None:
+                raise Refusal("media_unrecognized")
+            return kind
+        except Refusal as refusal:
+            raise refusal.as_error(param) from None
+        except SluiceError as error:
+            error.param = error.param or param
+            raise
 
     def load(self, ref: MediaRef, needs: MediaNeeds, tenant_id: str, *, is_chat: bool = False) -> Decoded:
         """Read and decode one medium; blocks, but a chat's never behind bulk alone.

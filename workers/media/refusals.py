@@ -102,6 +102,10 @@ RULES: Mapping[str, Rule] = {
         "The video's frames have more than {limit_pixels} pixels in all.",
         "Send a shorter or a smaller video.",
     ),
+    "media_start_beyond_end": Rule(
+        "`start` lies beyond the end of this medium, which is {limit_seconds:g} seconds long.",
+        "Choose an earlier start.",
+    ),
     "audio_too_long": Rule(
         "The sound is longer than {limit_seconds:g} seconds.", "Cut it into shorter pieces."
     ),

@@ -18,12 +18,12 @@ from workers.media.wire import DecodeRequest, Output
 def decode_sound(
     source: BinaryIO, request: DecodeRequest, limits: MediaLimits, out: Output
 ) -> dict[str, Any]:
-    """Write float32 samples to `out`; gives their number. A sound that is too long is refused, never cut."""
+    """Write float32 samples to `out`; gives their number. A sound that is too long is refused, never cut unasked."""
     rate = request.audio_rate
     most = int(request.max_audio_seconds * rate)
     count = 0
     with opened(source, MediaKind.AUDIO, limits) as container:
-        for piece in _resampled(container, rate, limits):
+        for piece in _excerpt(_resampled(container, rate, limits), request):
             count += len(piece)
             if count > most:
                 raise Refusal("audio_too_long", limit_seconds=request.max_audio_seconds)
@@ -33,6 +33,22 @@ def decode_sound(
     if count < limits.min_audio_seconds * rate:
         raise Refusal("audio_too_short", limit_seconds=limits.min_audio_seconds)
     return {"shape": [count], "rate": rate}
+
+
+def _excerpt(pieces: Iterator[NDArray[np.float32]], request: DecodeRequest) -> Iterator[NDArray[np.float32]]:
+    """The samples between the request's start and end; what comes after is not even decoded."""
+    first = round((request.start or 0.0) * request.audio_rate)
+    stop = None if request.end is None else round(request.end * request.audio_rate)
+    place = 0
+    for piece in pieces:
+        if stop is not None and place >= stop:
+            return
+        wanted = piece[max(0, first - place) : None if stop is None else stop - place]
+        place += len(piece)
+        if len(wanted):
+            yield wanted
+    if place and place <= first:
+        raise Refusal("media_start_beyond_end", limit_seconds=round(place / request.audio_rate, 3))
 
 
 def _resampled(container: InputContainer, rate: int, limits: MediaLimits) -> Iterator[NDArray[np.float32]]:

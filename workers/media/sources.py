@@ -51,6 +51,14 @@ class Sources:
             return self._open_upload(url, tenant_id, max_bytes)
         raise Refusal("media_url_unsupported")
 
+    def head_of_upload(self, file_id: str, tenant_id: str, num_bytes: int) -> bytes:
+        """The first bytes of an uploaded file. Raises as `open` does."""
+        fd = self._open_upload(file_id, tenant_id, num_bytes)
+        try:
+            return os.pread(fd, num_bytes, 0)
+        finally:
+            os.close(fd)
+
     def _open_upload(self, file_id: str, tenant_id: str, max_bytes: int) -> int:
         if self._read_upload is None:
             raise Refusal("media_unavailable")

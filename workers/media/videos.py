@@ -1,6 +1,7 @@
 """Videos in a decoder child: only the sampled frames are turned into pixels, one at a time."""
 
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,15 +19,18 @@ from workers.media.refusals import Refusal
 from workers.media.wire import DecodeRequest, Output
 
 DEFAULT_FPS = 24.0
+# Containers round the times of frames.
+SAME_TIME_SECONDS = 0.001
 
 
 @dataclass(slots=True)
 class Clock:
-    """How many frames there were, and from when to when they show."""
+    """How many frames there were, from when to when they show, and when each began that has a time."""
 
     count: int = 0
     start: float | None = None
     end: float = 0.0
+    times: list[float] = field(default_factory=list)
 
     def tick(self, time: float | None, duration: float) -> None:
         """One more frame, in any order."""
@@ -34,12 +38,43 @@ class Clock:
         if time is not None:
             self.start = time if self.start is None else min(self.start, time)
             self.end = max(self.end, time + duration)
+            self.times.append(time)
 
     def seconds(self, stream_fps: float) -> float:
         """The length; from the frame rate where the file has no times."""
         if self.start is not None and self.end > self.start:
             return self.end - self.start
         return self.count / stream_fps
+
+    def shown(self, start: float, end: float, stream_fps: float) -> range:
+        """The frames that show between these seconds of the clip, by their places among all."""
+        if len(self.times) == self.count:
+            times = sorted(self.times)
+        else:
+            times = [place / stream_fps for place in range(self.count)]
+        first = bisect_right(times, times[0] + start + SAME_TIME_SECONDS) - 1
+        stop = bisect_left(times, times[0] + end - SAME_TIME_SECONDS)
+        return range(first, max(first + 1, stop))
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What of a clip is looked at. frames: places among all frames; an excerpt is a clip of its own to the model."""
+
+    frames: range
+    seconds: float
+
+    @classmethod
+    def of(cls, clock: Clock, request: DecodeRequest, stream_fps: float) -> "Cut":
+        """The part that a request asks for."""
+        seconds = clock.seconds(stream_fps)
+        if request.start is None and request.end is None:
+            return cls(range(clock.count), seconds)
+        start = request.start or 0.0
+        if start >= seconds:
+            raise Refusal("media_start_beyond_end", limit_seconds=round(seconds, 3))
+        end = seconds if request.end is None else min(request.end, seconds)
+        return cls(clock.shown(start, end, stream_fps), end - start)
 
 
 def decode_video(
@@ -52,10 +87,10 @@ def decode_video(
     """
     expected = _count_packets(source, limits)
     for _ in range(2):
-        decoded = _decode_sampled(source, request, expected, limits, out)
-        if decoded["total_frames"] == expected.count:
+        decoded, counted = _decode_sampled(source, request, expected, limits, out)
+        if counted.count == expected.count:
             return decoded
-        expected = Clock(decoded["total_frames"], 0.0, decoded["seconds"])
+        expected = counted
         out.rewind()
     raise Refusal("media_undecodable")
 
@@ -97,13 +132,15 @@ def _check_length(clock: Clock, limits: MediaLimits) -> None:
 
 def _decode_sampled(
     source: BinaryIO, request: DecodeRequest, expected: Clock, limits: MediaLimits, out: Output
-) -> dict[str, Any]:
-    """Decode once, keeping the frames that a clip of the expected length is sampled at."""
+) -> tuple[dict[str, Any], Clock]:
+    """Decode once, keeping the frames that a clip of the expected length is sampled at; counts all there are."""
     clock = Clock()
     with opened(source, MediaKind.VIDEO, limits) as container:
         stream = _picture_stream(container)
         stream_fps = float(stream.average_rate or DEFAULT_FPS)
-        wanted = sample_indices(expected.count, _sample_count(request, expected.seconds(stream_fps)))
+        cut = Cut.of(expected, request, stream_fps)
+        places = sample_indices(len(cut.frames), _sample_count(request, cut.seconds))
+        wanted = [cut.frames[place] for place in places]
         canvas = Canvas(request.max_pixels, len(wanted), limits)
         kept = 0
         # The option at opening rules the probing alone: the stream itself may grow midway.
@@ -118,15 +155,15 @@ def _decode_sampled(
             _check_length(clock, limits)
     if not kept:
         raise Refusal("media_undecodable")
-    seconds = clock.seconds(stream_fps)
-    return {
+    facts = {
         "shape": [kept, *canvas.shape, 3],
         "original_size": canvas.original_size,
-        "frame_indices": wanted[:kept],
-        "fps": clock.count / seconds,
-        "total_frames": clock.count,
-        "seconds": seconds,
+        "frame_indices": places[:kept],
+        "fps": clock.count / clock.seconds(stream_fps),
+        "total_frames": len(cut.frames),
+        "seconds": cut.seconds,
     }
+    return facts, clock
 
 
 def _picture_stream(container: InputContainer) -> VideoStream:

@@ -16,6 +16,7 @@ class DecodeRequest:
     """One file to decode, and what the model wants of it.
 
     fps, num_frames: at most one of them rules the sampling; max_frames bounds both.
+    start, end: the seconds of a clip or a sound between which it is looked at.
     """
 
     kind: MediaKind
@@ -25,6 +26,8 @@ class DecodeRequest:
     fps: float | None
     audio_rate: int
     max_audio_seconds: float
+    start: float | None = None
+    end: float | None = None
 
     @classmethod
     def of(cls, ref: MediaRef, needs: MediaNeeds, limits: MediaLimits) -> "DecodeRequest":
@@ -40,6 +43,8 @@ class DecodeRequest:
             fps=fps,
             audio_rate=needs.audio_rate,
             max_audio_seconds=min(needs.max_audio_seconds, limits.max_audio_seconds),
+            start=ref.start,
+            end=ref.end,
         )
 
     def as_bytes(self) -> bytes:

@@ -198,7 +198,8 @@ def test_unknown_fields_are_named_wherever_they_stand():
         (of_parts({"type": "zip"}), "messages[0].content[0]"),
         (of_parts({"type": "image_url"}), "messages[0].content[0].image_url"),
         (of_parts({"type": "image_url", "image_url": {}}), "messages[0].content[0].image_url.url"),
-        (of_parts({"type": "file", "file": {"file_id": "file-1"}}), "messages[0].content[0].file"),
+        (of_parts({"type": "file", "file": {"file_data": "AAAA"}}), "messages[0].content[0].file"),
+        (of_parts({"type": "file", "file": {}}), "messages[0].content[0].file"),
         (
             of_parts({"type": "video_url", "video_url": {"url": "a", "fps": 0}}),
             "messages[0].content[0].video_url.fps",
