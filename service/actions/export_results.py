@@ -83,14 +83,4 @@ def _lines(parts: Parts, batch_id: str, *, succeeded: bool) -> Iterator[bytes]:
         if not page:
             return
         last_job_id = page[-1].job_id
-        yield b"".join(
-            output_line(
-                job_id=job.job_id,
-                line_no=job.line_no,
-                custom_id=job.custom_id,
-                state=job.state,
-                body=job.body,
-            )
-            for job in page
-            if (job.state is JobState.SUCCEEDED) == succeeded
-        )
+        yield b"".join(output_line(job) for job in page if (job.state is JobState.SUCCEEDED) == succeeded)

@@ -1,12 +1,14 @@
-"""The lines of a batch's output and error files, exactly as OpenAI writes them."""
+"""Ended jobs as JSON lines: those of output and error files, as OpenAI writes them, and those of `/results`."""
 
 from typing import Any
 
 import orjson
 
+from service.contract.ended_jobs import EndedJob
 from service.contract.lifecycle import JobState
+from service.contract.replies import usage_body
 
-_NEVER_RAN = {
+NEVER_RAN = {
     JobState.CANCELLED: {
         "code": "batch_cancelled",
         "message": "This request was not run: the batch was cancelled.",
@@ -18,30 +20,41 @@ _NEVER_RAN = {
 }
 
 
-def output_line(
-    *, job_id: int, line_no: int | None, custom_id: str | None, state: JobState, body: bytes | None
-) -> bytes:
-    """One ended job as a line. body: the stored reply of a succeeded job, the stored error of a failed or dead one."""
-    if state is JobState.SUCCEEDED:
-        return _line(job_id, custom_id, 200, orjson.Fragment(body or b"null"))
-    if state in _NEVER_RAN:
-        line = {"id": _request_id(job_id), "custom_id": _known_as(custom_id, line_no)}
-        return orjson.dumps(line | {"response": None, "error": _NEVER_RAN[state]}) + b"\n"
-    error: dict[str, Any] = orjson.loads(body or b"{}")
-    status = error.pop("status", 500)
-    return _line(job_id, _known_as(custom_id, line_no), status, {"error": error | {"line": line_no}})
+def output_line(job: EndedJob) -> bytes:
+    """One ended job as a line of a file. Ours beside OpenAI's fields: `provenance`."""
+    return orjson.dumps(_line(job)) + b"\n"
 
 
-def _line(job_id: int, custom_id: str | None, status: int, body: Any) -> bytes:
-    response = {"status_code": status, "request_id": f"req_{job_id}", "body": body}
-    line = {"id": _request_id(job_id), "custom_id": custom_id, "response": response, "error": None}
-    return orjson.dumps(line) + b"\n"
+def result_line(job: EndedJob, cursor: str) -> bytes:
+    """The same with more of our fields; `cursor` asks for what comes after this line."""
+    ours = {
+        "line": job.line_no,
+        "status": job.state.value,
+        "model": job.model,
+        "attempts": job.attempt,
+        "finished_at": None if job.finished_at is None else round(job.finished_at, 3),
+        "usage": usage_body(job.usage) if job.state is JobState.SUCCEEDED else None,
+        "cursor": cursor,
+    }
+    return orjson.dumps(_line(job) | ours) + b"\n"
 
 
-def _request_id(job_id: int) -> str:
-    return f"batch_req_{job_id}"
+def _line(job: EndedJob) -> dict[str, Any]:
+    return {
+        "id": f"batch_req_{job.job_id}",
+        "custom_id": job.known_as,
+        "response": _response(job),
+        "error": NEVER_RAN.get(job.state),
+        "provenance": None if job.provenance is None else orjson.Fragment(job.provenance),
+    }
 
 
-def _known_as(custom_id: str | None, line_no: int | None) -> str:
-    """A line whose own id could not be read, or belonged to another line, goes by its number."""
-    return custom_id or f"line-{line_no}"
+def _response(job: EndedJob) -> dict[str, Any] | None:
+    if job.state in NEVER_RAN:
+        return None
+    status, body = 200, orjson.Fragment(job.body or b"null")
+    if job.state is not JobState.SUCCEEDED:
+        error: dict[str, Any] = orjson.loads(job.body or b"{}")
+        status = error.pop("status", 500)
+        body = {"error": error | {"line": job.line_no}}
+    return {"status_code": status, "request_id": f"req_{job.job_id}", "body": body}

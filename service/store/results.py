@@ -2,19 +2,20 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import orjson
-from sqlalchemy import func, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from service.contract.ended_jobs import EndedJob
 from service.contract.jobs import Usage, WorkerId
 from service.contract.lifecycle import WITH_RESULT, JobState
-from service.errors import BadRequest, SluiceError
+from service.errors import SluiceError
 from service.store import progress
 from service.store.database import AnyRow
-from service.store.tables import BatchProgress, Job, Result
+from service.store.tables import Job, Result
 
 NOTHING_USED = Usage()
 
@@ -32,27 +33,6 @@ class Ending:
     body: Mapping[str, Any] | None = None
     provenance: Mapping[str, Any] | None = None
     usage: Usage = NOTHING_USED
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedJob:
-    """One ended job of a batch, for its output and error files. body: JSON bytes; None if cancelled or expired."""
-
-    job_id: int
-    line_no: int
-    custom_id: str | None
-    state: JobState
-    body: bytes | None
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """New results of a running batch, and the cursor that asks for the next ones."""
-
-    results: list[ExportedJob]
-    cursor: str
 
 
 def error_body(error: SluiceError) -> dict[str, Any]:
@@ -78,32 +58,12 @@ def record(db: Session, endings: Sequence[Ending], shard: int) -> frozenset[str]
     return frozenset(last_seqs)
 
 
-def follow(db: Session, batch_id: str, cursor: str | None = None, *, limit: int = 1000) -> Followed:
-    """Results that committed after `cursor` (None: from the start), at most `limit`, none missed, none twice."""
-    seen = _parse_cursor(cursor)
-    shards = select(BatchProgress.shard, BatchProgress.seq).where(BatchProgress.batch_id == batch_id)
-    found: list[ExportedJob] = []
-    for shard, last_seq in db.execute(shards.order_by(BatchProgress.shard)).all():
-        if seen.get(shard, 0) >= last_seq or len(found) >= limit:
-            continue
-        rows = db.execute(
-            select(*_EXPORTED, Result.seq)
-            .join(Job, Job.id == Result.job_id)
-            .where(Result.batch_id == batch_id, Result.shard == shard, Result.seq > seen.get(shard, 0))
-            .order_by(Result.seq)
-            .limit(limit - len(found))
-        ).all()
-        found.extend(_exported(row) for row in rows)
-        seen[shard] = rows[-1].seq if rows else seen.get(shard, 0)
-    return Followed(found, ",".join(f"{shard}.{seq}" for shard, seq in sorted(seen.items())))
-
-
 def export_page(
     db: Session, batch_id: str, after_job_id: int | None = None, limit: int = 1000
-) -> list[ExportedJob]:
+) -> list[EndedJob]:
     """The next ended jobs of a batch in the order of its lines, results or not."""
     page = (
-        select(*_EXPORTED)
+        select(*ENDED_JOB)
         .outerjoin(Result, Result.job_id == Job.id)
         .where(Job.batch_id == batch_id, Job.state.in_(_ENDED))
         .order_by(Job.line_no)
@@ -112,30 +72,38 @@ def export_page(
     if after_job_id is not None:
         # By line, which has an index within the batch.
         page = page.where(Job.line_no > select(Job.line_no).where(Job.id == after_job_id).scalar_subquery())
-    return [_exported(row) for row in db.execute(page)]
+    return [ended_job(row) for row in db.execute(page)]
 
 
 _ENDED = [state for state in JobState if state.is_terminal]
-_EXPORTED = (
+ENDED_JOB = (
     Job.id,
     Job.line_no,
     Job.custom_id,
     Job.state,
+    Job.model,
+    Job.attempt,
+    Job.finished_at,
     Result.body,
-    func.coalesce(Result.prompt_tokens, 0).label("prompt_tokens"),
-    func.coalesce(Result.completion_tokens, 0).label("completion_tokens"),
+    Result.provenance,
+    *(getattr(Result, field.name) for field in fields(Usage)),
 )
 
 
-def _exported(row: AnyRow) -> ExportedJob:
-    return ExportedJob(
+def ended_job(row: AnyRow) -> EndedJob:
+    """A row of the columns `ENDED_JOB`; those of a result may be empty."""
+    spent = {field.name: getattr(row, field.name) for field in fields(Usage)}
+    return EndedJob(
         job_id=row.id,
         line_no=row.line_no,
         custom_id=row.custom_id,
         state=row.state,
+        model=row.model,
+        attempt=row.attempt,
+        finished_at=row.finished_at,
         body=row.body,
-        prompt_tokens=row.prompt_tokens,
-        completion_tokens=row.completion_tokens,
+        provenance=row.provenance,
+        usage=Usage(**spent) if row.body is not None else NOTHING_USED,
     )
 
 
@@ -174,11 +142,3 @@ def _row(ending: Ending, shard: int, seq: int) -> dict[str, Any]:
         "completion_seconds": usage.completion_seconds,
         "finished_at": ending.finished_at,
     }
-
-
-def _parse_cursor(cursor: str | None) -> dict[int, int]:
-    pairs = [part.partition(".") for part in (cursor or "").split(",") if part]
-    try:
-        return {int(shard): int(seq) for shard, _, seq in pairs}
-    except ValueError:
-        raise BadRequest("The cursor is not one that we gave out.", param="cursor") from None

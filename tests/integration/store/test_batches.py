@@ -1,8 +1,5 @@
 """A batch after its ingest: cancelling, expiry, closing, and reading along."""
 
-import threading
-
-import pytest
 from scenes import (
     add_batch,
     add_chat,
@@ -24,7 +21,6 @@ from scenes import (
 from sqlalchemy import update
 
 from service.contract.lifecycle import BatchState, JobState
-from service.errors import BadRequest
 from service.store import batches, jobs, progress, recovery, results
 from service.store.database import Database
 from service.store.tables import Batch, Job
@@ -192,38 +188,6 @@ def test_every_line_is_exported_once_and_in_order(database: Database) -> None:
     assert [one.line_no for one in exported] == [1, 2, 3, 4, 5, 6, 7]
     assert [one.state.value for one in exported] == ["failed", *["succeeded"] * 3, *["cancelled"] * 3]
     assert [one.body is None for one in exported] == [False] * 4 + [True] * 3
-
-
-def test_a_reader_who_follows_a_running_batch_misses_no_result(database: Database) -> None:
-    """Workers commit in any order, and job ids are not in the order of commits."""
-    total, num_workers = 240, 3
-    batch_id = add_batch(database, lines=total)
-
-    def work() -> None:
-        worker = join(database)
-        while claimed := claim(database, worker, 5):
-            succeed(database, reversed(claimed), worker)
-
-    threads = [threading.Thread(target=work) for _ in range(num_workers)]
-    for thread in threads:
-        thread.start()
-    seen: list[int] = []
-    cursor = None
-    while True:
-        running = any(thread.is_alive() for thread in threads)
-        with database.reading() as db:
-            followed = results.follow(db, batch_id, cursor, limit=17)
-        seen.extend(one.job_id for one in followed.results)
-        cursor = followed.cursor
-        if not running and not followed.results:
-            break
-    assert len(seen) == total
-    assert len(set(seen)) == total
-
-
-def test_a_cursor_that_we_did_not_give_out_is_refused(database: Database) -> None:
-    with database.reading() as db, pytest.raises(BadRequest):
-        results.follow(db, "batch_1", "nonsense")
 
 
 def test_progress_reads_the_counters_and_not_the_jobs(database: Database) -> None:

@@ -2,12 +2,14 @@
 
 import orjson
 
+from service.contract.ended_jobs import EndedJob
+from service.contract.jobs import Usage
 from service.contract.lifecycle import JobState
-from service.contract.output_lines import output_line
+from service.contract.output_lines import output_line, result_line
 
 
 def line(state: JobState, body: bytes | None, custom_id: str | None = "a") -> dict[str, object]:
-    written = output_line(job_id=12, line_no=7, custom_id=custom_id, state=state, body=body)
+    written = output_line(EndedJob(12, 7, custom_id, state, "tiny", body=body))
     assert written.endswith(b"\n")
     assert written.count(b"\n") == 1
     read: dict[str, object] = orjson.loads(written)
@@ -20,6 +22,7 @@ def test_a_reply_is_written_as_openai_writes_it() -> None:
         "custom_id": "a",
         "response": {"status_code": 200, "request_id": "req_12", "body": {"id": "chatcmpl-12"}},
         "error": None,
+        "provenance": None,
     }
 
 
@@ -34,6 +37,7 @@ def test_a_failed_request_has_its_status_and_its_error_in_the_response() -> None
                 "body": {"error": {"message": "No.", "line": 7}},
             },
             "error": None,
+            "provenance": None,
         }
 
 
@@ -47,3 +51,19 @@ def test_what_never_ran_has_no_response() -> None:
 
 def test_a_line_without_an_id_goes_by_its_number() -> None:
     assert line(JobState.FAILED, b"{}", custom_id=None)["custom_id"] == "line-7"
+
+
+def test_where_a_reply_came_from_stands_beside_it() -> None:
+    job = EndedJob(12, 7, "a", JobState.SUCCEEDED, "tiny", body=b"{}", provenance=b'{"device":"cpu"}')
+
+    assert orjson.loads(output_line(job))["provenance"] == {"device": "cpu"}
+
+
+def test_a_line_that_is_followed_also_says_how_to_go_on() -> None:
+    job = EndedJob(12, 7, "a", JobState.SUCCEEDED, "tiny", 2, 5.0, b"{}", usage=Usage(3, 4, text_tokens=3))
+
+    read = orjson.loads(result_line(job, "1.5"))
+
+    assert (read["line"], read["status"], read["model"], read["attempts"]) == (7, "succeeded", "tiny", 2)
+    assert (read["finished_at"], read["cursor"], read["usage"]["total_tokens"]) == (5.0, "1.5", 7)
+    assert orjson.loads(result_line(EndedJob(1, 2, None, JobState.FAILED, "tiny"), ""))["usage"] is None
