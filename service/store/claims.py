@@ -151,7 +151,6 @@ _CLAIMED_COLUMNS = (
     Job.crashes,
     Job.streams,
     Job.reuse,
-    Job.reuse,
     (database_now() - Job.created_at).label("queued_seconds"),
 )
 
