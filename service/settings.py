@@ -104,6 +104,13 @@ class Settings(BaseSettings):
     ingest_chunk_lines: int = 2000
     batch_window_seconds: int = 24 * 3600
     chat_timeout_seconds: float = 600.0
+    # Quotas of tenants that were given none of their own; none: no limit. What they count: actions/check_quotas.py.
+    quota_requests_per_minute: int | None = Field(default=None, ge=0)
+    quota_tokens_per_day: int | None = Field(default=None, ge=0)
+    quota_queued_jobs: int | None = Field(default=None, ge=0)
+    quota_stored_bytes: int | None = Field(default=None, ge=0)
+    # Whether polls and lists count as requests too.
+    quota_counts_polls: bool = False
     # How long the name of a model stays known that nobody configured here and whose workers have gone.
     model_grace_seconds: float = Field(default=300.0, ge=0)
     # What a model is told that hears, and was not made for transcribing alone.

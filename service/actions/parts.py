@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 
 from service.actions.door import Door
 from service.actions.in_hand import InHand
+from service.actions.meters import Meters
 from service.channels.blobs import Blobs
 from service.channels.doorbell import Doorbell
+from service.channels.rates import Rates
 from service.channels.streams import Streams
 from service.settings import Settings
 from service.store.database import (
@@ -21,7 +23,8 @@ from service.store.database import (
 class Parts:
     """Where an action finds SQL, blobs, the doorbell and the token streams.
 
-    door: who came in lately. exporting: the batches whose files this process is writing.
+    door: who came in lately. meters, rates: what tenants may use and what they have used.
+    exporting: the batches whose files this process is writing.
     """
 
     settings: Settings
@@ -30,11 +33,14 @@ class Parts:
     doorbell: Doorbell
     streams: Streams
     door: Door
+    meters: Meters
+    rates: Rates
     exporting: InHand = field(default_factory=InHand)
 
     def close(self) -> None:
         """Close what holds connections."""
         self.streams.close()
+        self.rates.close()
         self.door.uses.close()
         self.database.close()
 
@@ -57,4 +63,6 @@ def assemble(settings: Settings, *, only_looks_up: bool = False, is_waited_for: 
         doorbell=Doorbell(settings),
         streams=Streams(settings.redis_url),
         door=Door(database),
+        meters=Meters(settings, database),
+        rates=Rates(settings.redis_url),
     )

@@ -20,6 +20,7 @@ from service.api import (
     jobs,
     metrics,
     models,
+    quotas,
     tokens,
     transcriptions,
 )
@@ -79,6 +80,7 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     metrics.count_requests(app)
     app.before_request(partial(_limit_body, parts.settings))
     auth.know_callers(app)
+    quotas.hold_quotas(app)
     errors.answer_errors(app)
     for blueprint in BLUEPRINTS:
         app.register_api(blueprint)
