@@ -8,6 +8,7 @@ import pytest
 from media_samples import TONE_HZ, clip, loudest_hertz, tone, tone_samples, wav
 
 from service.contract.media import MediaKind, MediaNeeds
+from service.errors import BadMedia
 
 AUDIO = MediaKind.AUDIO
 
@@ -92,3 +93,33 @@ def test_the_longest_and_the_shortest_allowed_sounds_pass(load):
 
     assert load(AUDIO, wav(np.zeros(32_000, np.int16)), needs).seconds == 2.0
     assert load(AUDIO, wav(np.zeros(400, np.int16)), needs).seconds == 0.025
+
+
+@pytest.mark.parametrize("name", ["wav", "flac", "mp3", "opus in webm"])
+def test_an_excerpt_of_a_sound_lasts_from_its_start_to_its_end(name, load):
+    codec, format, rate, layout = SOUNDS[name]
+    decoded = load(AUDIO, tone(codec, format, seconds=1.0, rate=rate, layout=layout), start=0.25, end=0.75)
+    assert decoded.seconds == pytest.approx(0.5, abs=0.001)
+    assert loudest_hertz(decoded.samples, decoded.rate) == pytest.approx(TONE_HZ, abs=2)
+
+
+def test_an_excerpt_holds_the_very_samples_that_lie_there(load):
+    ramp = np.linspace(-0.5, 0.5, 16_000, dtype=np.float32)
+    whole = load(AUDIO, wav((ramp * 32767).astype(np.int16)))
+    part = load(AUDIO, wav((ramp * 32767).astype(np.int16)), start=0.3, end=0.6)
+    assert np.array_equal(part.samples, whole.samples[4800:9600])
+
+
+def test_a_long_sound_may_be_heard_in_parts(load):
+    long = wav(np.zeros(16_000 * 40, np.int16))
+    with pytest.raises(BadMedia, match="longer than"):
+        load(AUDIO, long)
+    assert load(AUDIO, long, start=35.0).seconds == pytest.approx(5.0)
+    assert load(AUDIO, long, start=39.0, end=90.0).seconds == pytest.approx(1.0)
+
+
+def test_an_excerpt_that_begins_after_the_sound_is_refused_with_its_length(load):
+    for start in (1.0, 5.0):
+        with pytest.raises(BadMedia, match="1 seconds long") as refused:
+            load(AUDIO, wav(np.zeros(16_000, np.int16)), start=start)
+        assert refused.value.code == "media_start_beyond_end"

@@ -21,6 +21,7 @@ from media_samples import (
 from PIL import Image
 
 from service.contract.media import MediaKind, MediaNeeds
+from service.errors import BadMedia
 from workers.media.decoded import DecodedVideo
 
 VIDEO = MediaKind.VIDEO
@@ -182,3 +183,43 @@ def test_a_recording_that_broke_off_counts_only_what_it_holds(load):
     assert 40 < decoded.total_frames < 110
     assert decoded.seconds == pytest.approx(decoded.total_frames / 12, abs=0.2)
     assert decoded.frame_indices == tuple(i * decoded.total_frames // 8 for i in range(8))
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_an_excerpt_is_the_clip_that_lies_between_its_seconds(name, load):
+    codec, format, pixel_format = CLIPS[name]
+    whole = clip(codec, format, pixel_format=pixel_format, num_frames=24, fps=12)
+
+    decoded = load(VIDEO, whole, start=0.5, end=1.0)
+
+    assert greys(decoded) == pytest.approx([grey_of(i) for i in range(6, 12)], abs=4)
+    assert decoded.frame_indices == tuple(range(6))
+    assert (decoded.total_frames, decoded.seconds) == (6, pytest.approx(0.5))
+    assert decoded.fps == pytest.approx(12, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "frames"),
+    [
+        ({"start": 1.0}, range(12, 24)),
+        ({"end": 1.0}, range(12)),
+        ({"start": 1.5, "end": 100.0}, range(18, 24)),
+        ({"start": 0.0, "end": 0.01}, [0]),
+        ({"start": 0.51, "end": 0.52}, [6]),
+        ({"start": 1.0, "end": 2.0, "fps": 4}, [12, 15, 18, 21]),
+        ({"start": 1.0, "num_frames": 2}, [12, 18]),
+    ],
+    ids=str,
+)
+def test_the_frames_of_an_excerpt_are_those_that_show_in_it(load, wishes, frames):
+    wishes = {"num_frames": 24} | wishes if "fps" not in wishes else wishes
+    decoded = load(
+        VIDEO, clip(num_frames=24, fps=12), MediaNeeds(frozenset([VIDEO]), num_frames=64), **wishes
+    )
+    assert greys(decoded) == pytest.approx([grey_of(i) for i in frames], abs=4)
+
+
+def test_an_excerpt_that_begins_after_the_clip_is_refused_with_its_length(load):
+    with pytest.raises(BadMedia, match="2 seconds long") as refused:
+        load(VIDEO, clip(num_frames=24, fps=12), start=2.5)
+    assert refused.value.code == "media_start_beyond_end"
