@@ -9,6 +9,7 @@ from service.actions.cancel_job import cancel_job
 from service.actions.parts import Parts
 from service.actions.told_chat import ToldChat
 from service.contract.callers import Caller
+from service.contract.endpoints import told_by
 from service.contract.lifecycle import JobState
 from service.contract.streams import Delta, Restarted
 from service.errors import Conflict, NotFound, SluiceError, TimedOut, error_from_dict
@@ -36,20 +37,23 @@ class Replied:
 ChatEvent: TypeAlias = Delta | Quiet | Replied
 
 
-def follow_chat(parts: Parts, caller: Caller, job_id: int, *, with_deltas: bool) -> Iterator[ChatEvent]:
+def follow_chat(
+    parts: Parts, caller: Caller, job_id: int, *, with_deltas: bool, is_needed: bool = True
+) -> Iterator[ChatEvent]:
     """Deltas (if wanted) and quiet moments, and at last the reply. A failure is raised as the error it is.
 
     The deltas are a preview; the reply in SQL is the truth. An attempt that says something else than was told
     already is an error.
+    is_needed: the job runs for this listener, and not for longer than a chat may take; else it runs by itself.
     Closing the iterator early leaves the job alone.
     """
-    return _Follower(parts, caller, job_id, with_deltas).events()
+    return _Follower(parts, caller, job_id, with_deltas, is_needed).events()
 
 
 class _Follower:
-    def __init__(self, parts: Parts, caller: Caller, job_id: int, with_deltas: bool) -> None:
+    def __init__(self, parts: Parts, caller: Caller, job_id: int, with_deltas: bool, is_needed: bool) -> None:
         self._parts, self._caller, self._job_id = parts, caller, job_id
-        self._with_deltas = with_deltas
+        self._with_deltas, self._is_needed = with_deltas, is_needed
         self._deadline = time.monotonic() + parts.settings.chat_timeout_seconds
         self._tick_seconds = TICK_SECONDS if parts.settings.redis_url else POLL_SECONDS
         self._listening_until = 0.0
@@ -88,6 +92,8 @@ class _Follower:
         return following
 
     def _keep_listening(self) -> None:
+        if not self._is_needed:
+            return
         now = time.monotonic()
         if now > self._deadline:
             cancel_job(self._parts, self._caller, self._job_id)
@@ -105,7 +111,9 @@ class _Follower:
 
     def _replied(self, view: JobView) -> Replied:
         body = view.result or {}
-        return Replied(body, tuple(self._told.rest_of(body)) if self._with_deltas else ())
+        if not self._with_deltas:
+            return Replied(body, ())
+        return Replied(body, tuple(self._told.rest_of(told_by(view.endpoint, body))))
 
 
 def _attempt_to_follow(view: JobView) -> int:

@@ -1,7 +1,7 @@
 """What a listener was told of a chat, so that nothing is told twice and nothing is missing at the end."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,19 +44,12 @@ class ToldChat:
         heard.add(delta)
         return self._beyond(told, heard, delta.index, delta)
 
-    def rest_of(self, body: Mapping[str, Any]) -> Iterator[Delta]:
-        """What of a whole completion was not told yet."""
-        for choice in body["choices"]:
-            message, index = choice["message"], int(choice["index"])
-            whole = Delta(
-                message["content"] or "",
-                index,
-                tuple((choice["logprobs"] or {}).get("content") or ()),
-                tuple(message.get("tool_calls") or ()),
-            )
+    def rest_of(self, wholes: Iterable[Delta]) -> Iterator[Delta]:
+        """What of whole answers was not told yet."""
+        for whole in wholes:
             heard = _Said()
             heard.add(whole)
-            if rest := self._beyond(self._told[index], heard, index, whole):
+            if rest := self._beyond(self._told[whole.index], heard, whole.index, whole):
                 yield rest
 
     def _beyond(self, told: _Said, heard: _Said, index: int, latest: Delta) -> Delta | None:

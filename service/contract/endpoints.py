@@ -1,14 +1,15 @@
 """The endpoints that a job can be for, and how the desk reads the request of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from service.contract.chat import ChatRequest, parse_chat_request
-from service.contract.replies import completion_body
-from service.contract.response_bodies import answered_body
+from service.contract.replies import completion_body, told_in_choice
+from service.contract.response_bodies import answered_body, told_in_response
 from service.contract.responses import read_kept_request
+from service.contract.streams import Delta
 from service.errors import SluiceError
 
 CHAT = "/v1/chat/completions"
@@ -45,3 +46,10 @@ def request_in(endpoint: str, raw: bytes) -> Asked:
         return Asked(request.chat, partial(answered_body, request), request.in_own_words)
     assert endpoint == CHAT, "no other endpoint makes jobs for the engine"
     return Asked(parse_chat_request(raw))
+
+
+def told_by(endpoint: str, reply: Mapping[str, Any]) -> list[Delta]:
+    """Everything that a job's reply says, as pieces of a stream: one for each answer."""
+    if endpoint == RESPONSES:
+        return [told_in_response(reply)]
+    return [told_in_choice(choice) for choice in reply["choices"]]

@@ -1,11 +1,12 @@
 """What a chat answers: the whole completion, the chunks of a stream, and the usage of both."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
 
 from service.contract.jobs import Usage
+from service.contract.streams import Delta
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 
@@ -137,6 +138,14 @@ def choice_body(
         "logprobs": None if logprobs is None else logprobs_body(logprobs),
         "finish_reason": finish_reason,
     }
+
+
+def told_in_choice(choice: Mapping[str, Any]) -> Delta:
+    """Everything that one of a completion's choices says, as one piece of a stream."""
+    message = choice["message"]
+    entries = (choice["logprobs"] or {}).get("content") or ()
+    calls = tuple(message.get("tool_calls") or ())
+    return Delta(message["content"] or "", int(choice["index"]), tuple(entries), calls)
 
 
 def logprobs_body(entries: Sequence[Any]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def call_item(call: Mapping[str, Any], status: ItemStatus = "completed") -> dict
     }
 
 
-def told_in(body: Mapping[str, Any]) -> Delta:
+def told_in_response(body: Mapping[str, Any]) -> Delta:
     """Everything that a response's body says, as one piece of a stream."""
     words, entries, calls = "", [], []
     for item in body["output"]:

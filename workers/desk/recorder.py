@@ -113,7 +113,7 @@ class Recorder:
 
     def _announce(self, outcomes: list[Outcome], recorded: Recorded) -> None:
         for outcome in outcomes:
-            if outcome.job.job_class is JobClass.CHAT:
+            if outcome.job.job_class is JobClass.CHAT or outcome.job.streams:
                 self._publisher.say(outcome.job, Ended())
             if isinstance(outcome, Failed):
                 log.info("job %d failed: %s", outcome.job.id, outcome.error.code)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.actions.told_chat import ToldChat
-from service.contract.replies import choice_body
+from service.contract.replies import choice_body, told_in_choice
 from service.contract.streams import Delta
 from service.errors import WorkerLost
 
@@ -60,7 +60,7 @@ def test_the_rest_of_a_reply_is_what_no_delta_has_carried() -> None:
         choice_body(index=2, text="", finish_reason="tool_calls", tool_calls=[CALL]),
     ]
 
-    assert list(told.rest_of({"choices": choices})) == [
+    assert list(told.rest_of(map(told_in_choice, choices))) == [
         Delta("c", 0, ENTRIES[2:3]),
         Delta("", 2, (), (CALL,)),
     ]
@@ -70,4 +70,4 @@ def test_a_reply_that_contradicts_what_was_told_is_an_error() -> None:
     told = ToldChat()
     told.new_in(Delta("A red disc"))
     with pytest.raises(WorkerLost):
-        list(told.rest_of({"choices": [choice_body(index=0, text="A blue disc", finish_reason="stop")]}))
+        list(told.rest_of([told_in_choice(choice_body(index=0, text="A blue disc", finish_reason="stop"))]))
