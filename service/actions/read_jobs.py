@@ -40,18 +40,21 @@ def list_jobs(
     caller: Caller,
     *,
     batch_id: str | None = None,
+    custom_id: str | None = None,
     states: Collection[JobState] | None = None,
     after: str | None = None,
     limit: int = 100,
 ) -> JobList:
-    """A page of a batch's jobs by line, or of those that belong to no batch."""
-    if batch_id is not None and not is_batch_id(batch_id):
+    """A page of a batch's jobs by line, of all jobs of one custom_id, or of those that belong to no batch."""
+    # PostgreSQL cannot even be asked for a text with a NUL in it.
+    if (batch_id is not None and not is_batch_id(batch_id)) or "\0" in (custom_id or ""):
         return JobList(data=[])
     with parts.database.reading() as db:
         views = jobs.page(
             db,
             caller.tenant_id,
             batch_id=batch_id,
+            custom_id=custom_id,
             states=states,
             after=None if after is None else job_number(after),
             limit=limit + 1,

@@ -59,6 +59,9 @@ def batch_object(row: Batch, counts: Counts) -> BatchObject:
         usage=_usage(counts),
         metadata=row.user_metadata,
         priority=row.priority,
+        paused_at=_whole(row.paused_at),
+        token_budget=row.token_budget,
+        retry_of=row.retry_of,
     )
 
 
@@ -74,9 +77,11 @@ def job_object(view: JobView) -> JobObject:
         line=view.line_no,
         attempts=view.attempt,
         created_at=int(view.created_at),
+        finished_at=_whole(view.finished_at),
         response=view.result if succeeded else None,
         error=None if succeeded else view.result,
         usage=usage_body(view.usage) if succeeded else None,
+        provenance=view.provenance,
     )
 
 

@@ -40,6 +40,7 @@ class SubmitQuery(BaseModel):
     priority: int = Field(default=DEFAULT_PRIORITY, ge=1, le=MAX_PRIORITY)
     completion_window: str | None = None
     base_dir: str | None = None
+    token_budget: int | None = Field(default=None, ge=1, le=2**53)
     model: str | None = None
     prompt: str | None = None
     max_tokens: int | None = Field(default=None, ge=1)
@@ -58,9 +59,13 @@ class WaitQuery(BaseModel):
 
 
 class ListQuery(BaseModel):
-    """A page of a batch's jobs in the order of its lines, or of the jobs that belong to no batch."""
+    """A page of a batch's jobs in the order of its lines, or of the jobs that belong to no batch.
+
+    custom_id: alone, it finds the jobs of that name in every batch and outside.
+    """
 
     batch_id: str | None = None
+    custom_id: str | None = Field(default=None, min_length=1)
     state: list[JobState] | None = None
     after: str | None = None
     limit: int = Field(default=100, ge=1, le=1000)
@@ -98,6 +103,7 @@ def list_(query: ListQuery) -> JobList:
         current_parts(),
         current_caller(),
         batch_id=query.batch_id,
+        custom_id=query.custom_id,
         states=query.state,
         after=query.after,
         limit=query.limit,
@@ -119,6 +125,7 @@ def _options(query: SubmitQuery) -> BatchOptions:
             priority=query.priority,
             completion_window=query.completion_window,
             base_dir=query.base_dir,
+            token_budget=query.token_budget,
             defaults={name: value for name, value in defaults.items() if value is not None},
         )
     except ValidationError as error:

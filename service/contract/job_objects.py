@@ -11,9 +11,11 @@ _JOB_ID = re.compile(r"job_([1-9][0-9]{0,17})")
 
 
 class JobObject(BaseModel):
-    """One request and, once it has ended, its reply or its error. created_at: Unix seconds.
+    """One request and, once it has ended, its reply or its error. created_at, finished_at: Unix seconds.
 
     response: the endpoint's response body. line: its line in the manifest. attempts: how often a worker took it.
+    provenance: where the reply came from: model revision, quantization, kernels, device, the media as the model saw
+    them, and seconds: queued, prepared, and of the device (its share of each step that drew for it).
     """
 
     id: str
@@ -25,9 +27,11 @@ class JobObject(BaseModel):
     line: int | None = None
     attempts: int = 0
     created_at: int | None = None
+    finished_at: int | None = None
     response: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
+    provenance: dict[str, Any] | None = None
 
 
 class JobList(BaseModel):

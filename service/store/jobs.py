@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Select, func, insert, select, update
+from sqlalchemy import CompoundSelect, Select, func, insert, select, union_all, update
 from sqlalchemy.orm import Session
 
 from service.contract.jobs import ClaimedJob, PayloadRef, Usage, WorkerId
@@ -21,7 +21,7 @@ from service.store.outcomes import finish
 from service.store.progress import NO_WORKER_SHARD
 from service.store.results import Ending
 from service.store.states import QUEUED, RUNNING
-from service.store.tables import Job, JobPayload, Result
+from service.store.tables import Batch, Job, JobPayload, Result
 
 __all__ = [
     "Inserted",
@@ -206,21 +206,37 @@ def page(
     tenant_id: str,
     *,
     batch_id: str | None = None,
+    custom_id: str | None = None,
     states: Collection[JobState] | None = None,
     after: int | None = None,
     limit: int = 100,
 ) -> list[JobView]:
-    """Jobs of a batch by line, or those that belong to no batch, oldest first. after: the last id seen."""
+    """Jobs of a batch by line; else all of one custom_id, or those that belong to no batch, oldest first.
+
+    after: the last id seen.
+    """
     jobs = _view().where(Job.tenant_id == tenant_id).limit(limit)
     if states is not None:
         jobs = jobs.where(Job.state.in_(states))
-    if batch_id is None:
+    if custom_id is not None:
+        jobs = jobs.where(Job.custom_id == custom_id)
+    if batch_id is None and custom_id is not None:
+        jobs = jobs.where(Job.id.in_(_known_as(tenant_id, custom_id)), Job.id > (after or 0)).order_by(Job.id)
+    elif batch_id is None:
         jobs = jobs.where(Job.batch_id.is_(None), Job.id > (after or 0)).order_by(Job.id)
     else:
         jobs = jobs.where(Job.batch_id == batch_id).order_by(Job.line_no)
         if after is not None:
             jobs = jobs.where(Job.line_no > select(Job.line_no).where(Job.id == after).scalar_subquery())
     return [_seen(row) for row in db.execute(jobs)]
+
+
+def _known_as(tenant_id: str, custom_id: str) -> CompoundSelect[int]:
+    """Ids of a tenant's jobs of one custom_id: each batch is asked, whose ids are indexed, and the rest."""
+    known = select(Job.id).where(Job.custom_id == custom_id)
+    his = select(Batch.id).where(Batch.tenant_id == tenant_id)
+    single = known.where(Job.tenant_id == tenant_id, Job.batch_id.is_(None))
+    return union_all(known.where(Job.batch_id.in_(his)), single)
 
 
 def count_queued(db: Session, models: Collection[str], job_class: JobClass | None = None) -> int:
