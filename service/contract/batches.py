@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from service.contract.manifest import ENDPOINT
 from service.contract.plain_errors import Refused
@@ -15,23 +15,44 @@ _WINDOW = re.compile(r"([1-9][0-9]{0,4})([hd])")
 
 MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
+Priority = Annotated[int, Field(ge=1, le=MAX_PRIORITY)]
+# Prompt and completion together; a whole number that every database can hold.
+TokenBudget = Annotated[int, Field(ge=1, le=2**53)]
+
+
+def checked_window(window: str | None) -> str | None:
+    """The same, if it is hours or days and not too many of them."""
+    if window is not None and not 0 < _seconds(window) <= MAX_WINDOW_SECONDS:
+        raise Refused("`completion_window` is hours or days, up to 30d; for example 24h.")
+    return window
+
+
+def seconds_of(window: str | None) -> int | None:
+    """How long a `completion_window` is, where there is one."""
+    return _seconds(window) if window else None
+
+
+Window = Annotated[str | None, AfterValidator(checked_window)]
 
 
 class BatchOptions(BaseModel):
-    """What a submission may say besides its manifest; the last three fields are ours.
+    """What a submission may say besides its manifest; what is not OpenAI's is ours.
 
     priority: 1 goes first, 100 last; chats are 0. defaults: request fields, and `prompt`, for lines that do not say.
     base_dir: a folder on the workers' machine, inside an allowed root, at which relative media paths start.
+    token_budget: the batch stops once its results have used so many tokens, what is under way apart.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     endpoint: str = ENDPOINT
-    completion_window: str | None = None
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
-    priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY)] = DEFAULT_PRIORITY
+    completion_window: Window = None
+    metadata: Metadata | None = None
+    priority: Priority = DEFAULT_PRIORITY
     defaults: dict[str, Any] = Field(default_factory=dict)
     base_dir: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    token_budget: TokenBudget | None = None
 
     @field_validator("endpoint")
     @classmethod
@@ -40,17 +61,10 @@ class BatchOptions(BaseModel):
             raise Refused(f"`endpoint` must be {ENDPOINT}.", code="invalid_endpoint")
         return endpoint
 
-    @field_validator("completion_window")
-    @classmethod
-    def _is_a_window(cls, window: str | None) -> str | None:
-        if window is not None and not 0 < _seconds(window) <= MAX_WINDOW_SECONDS:
-            raise Refused("`completion_window` is hours or days, up to 30d; for example 24h.")
-        return window
-
     @property
     def window_seconds(self) -> int | None:
         """How long the batch may take, where the submission says."""
-        return _seconds(self.completion_window) if self.completion_window else None
+        return seconds_of(self.completion_window)
 
 
 class CreateBatch(BatchOptions):
@@ -134,6 +148,9 @@ class BatchObject(BaseModel):
     usage: BatchUsage
     metadata: dict[str, str] | None = None
     priority: int = DEFAULT_PRIORITY
+    paused_at: int | None = None
+    token_budget: int | None = None
+    retry_of: str | None = None
 
 
 class BatchList(BaseModel):
