@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from service.contract.endpoints import PREFLIGHT
 from service.contract.lifecycle import BATCH_TERMINAL, BatchState
 from service.store.database import database_now
 from service.store.paging import newest_first
@@ -89,8 +90,8 @@ def find(db: Session, batch_id: str) -> Batch | None:
 
 
 def page(db: Session, tenant_id: str, *, after: str | None = None, limit: int = 20) -> Sequence[Batch]:
-    """A tenant's batches, newest first. after: the last id seen."""
-    batches = select(Batch).where(Batch.tenant_id == tenant_id)
+    """A tenant's batches, newest first, preflights apart. after: the last id seen."""
+    batches = select(Batch).where(Batch.tenant_id == tenant_id, Batch.endpoint != PREFLIGHT)
     return db.scalars(newest_first(batches, Batch, after).limit(limit)).all()
 
 

@@ -407,6 +407,15 @@ class Answer(Base):
     created_at: Mapped[float] = mapped_column(index=True)
 
 
+class Preflight(Base):
+    """A batch whose lines are looked at and not run. sample: how many of them are measured. scan: what was found."""
+
+    __tablename__ = "preflights"
+    batch_id: Mapped[str] = mapped_column(primary_key=True)
+    sample: Mapped[int] = mapped_column(Integer)
+    scan: Mapped[dict[str, Any] | None]
+
+
 class BatchProgress(Base):
     """How many of a batch's jobs ended and how, by shard. seq: the last one given to a result."""
 
