@@ -88,6 +88,13 @@ class Settings(BaseSettings):
     encoder_cache_bytes: int | None = None
     num_torch_threads: int | None = None
 
+    # What one request may hold of images, videos and sounds, and what it may ask to see or hear of each.
+    max_parts: int = Field(default=256, ge=1, le=256)
+    max_frames: int = Field(default=1024, ge=1, le=1024)
+    max_pixels: int = Field(default=16_000_000, ge=1024)
+    max_video_seconds: float = Field(default=1800.0, gt=0)
+    max_audio_seconds: float = Field(default=1800.0, gt=0)
+
     lease_seconds: float = 30.0
     heartbeat_seconds: float = 5.0
     poll_seconds: float = 1.0

@@ -20,7 +20,7 @@ from workers.desk.recorder import Recorder
 from workers.desk.seats import Seats
 from workers.desk.stepper import Stepper
 from workers.desk.watchdog import Watchdog
-from workers.media.limits import MediaLimits
+from workers.media.limits import media_limits
 from workers.media.media import Media
 from workers.opening import Opened, open_model
 from workers.presence import Presence
@@ -90,7 +90,7 @@ class Device:
     def _open_media(self) -> Media:
         settings = self._parts.settings
         media = Media(
-            MediaLimits(),
+            media_limits(settings),
             roots=settings.allowed_roots,
             read_upload=lambda tenant_id, file_id: open_upload(self._parts, tenant_id, file_id),
             num_decoders=settings.num_decoders,

@@ -60,6 +60,8 @@ def media_parts(messages: Sequence[Message]) -> Iterator[tuple[str, MediaPart]]:
 
 def with_file_kinds(messages: Sequence[Message], kind_of: Callable[[str, str], MediaKind]) -> list[Message]:
     """The messages with a kind in every uploaded file's part. kind_of: (file_id, the part's place) -> its kind."""
+    if not any(isinstance(part, FilePart) for message in messages for part in message.content):
+        return list(messages)
     return [
         message.model_copy(
             update={

@@ -49,7 +49,7 @@ class Preparer:
     ) -> None:
         self._parts = parts
         self._prompter = prompter
-        self._prompts = Prompts(media, prompter, pool)
+        self._prompts = Prompts(media, prompter, pool, parts.settings.max_parts)
         self._tokens = TokenCounter(prompter, self._prompts, max_context_tokens)
         self._max_context_tokens = max_context_tokens
 

@@ -7,6 +7,7 @@ from service.contract.jobs import ClaimedJob
 from service.contract.lifecycle import JobClass
 from service.contract.media import MediaKind, MediaNeeds, MediaRef
 from service.contract.messages import Message, with_file_kinds
+from service.errors import BadRequest
 from workers.media.decoded import Decoded
 from workers.model.prompting.prepare_pool import PreparerPool
 from workers.model.prompting.prepared import Prepared
@@ -24,12 +25,18 @@ class MediaLoader(Protocol):
 
 
 class Prompts:
-    """Makes prompts for one model. pool: processes that prepare; before they are there the calling thread does."""
+    """Makes prompts for one model. pool: processes that prepare; before they are there the calling thread does.
 
-    def __init__(self, media: MediaLoader, prompter: Prompter, pool: PreparerPool | None) -> None:
+    max_parts: images, videos and sounds of one request.
+    """
+
+    def __init__(
+        self, media: MediaLoader, prompter: Prompter, pool: PreparerPool | None, max_parts: int
+    ) -> None:
         self._media = media
         self._prompter = prompter
         self._pool = pool
+        self._max_parts = max_parts
 
     def with_file_kinds(self, job: ClaimedJob, messages: Sequence[Message]) -> list[Message]:
         """The messages of a request, with a kind in every uploaded file's part; reads the files that need it."""
@@ -44,6 +51,12 @@ class Prompts:
 
         Errors: of this job alone, with the place in its request.
         """
+        if len(refs) > self._max_parts:
+            raise BadRequest(
+                f"The request has {len(refs)} images, videos and sounds; {self._max_parts} are allowed here.",
+                param="messages",
+                code="too_many_parts",
+            )
         needs, is_chat = self._prompter.needs, job.job_class is JobClass.CHAT
         media = [self._media.load(ref, needs, job.tenant_id, is_chat=is_chat) for ref in refs]
         if self._pool is None or not self._pool.is_ready():

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from service.contract.media import MediaKind
+from service.settings import Settings
 
 MIB = 1 << 20
 
@@ -11,6 +12,7 @@ MIB = 1 << 20
 class MediaLimits:
     """What one medium may cost. Bytes, pixels, seconds, hertz and counts are named as such.
 
+    max_pixels: of one picture or frame as the model sees it. max_frames: of one video, likewise.
     max_decoded_bytes: of one decoded image, of all sampled frames of one video, or of one sound.
     decode_seconds: wall clock of one decode; after it the child is killed.
     max_memory_bytes: address space of one decoder child.
@@ -36,6 +38,8 @@ class MediaLimits:
     max_channels: int = 16
     max_streams: int = 32
 
+    max_pixels: int = 16_000_000
+    max_frames: int = 1024
     max_decoded_bytes: int = 256 * MIB
     decode_seconds: float = 60.0
     max_memory_bytes: int = 2048 * MIB
@@ -47,3 +51,13 @@ class MediaLimits:
             MediaKind.VIDEO: self.max_video_bytes,
             MediaKind.AUDIO: self.max_audio_bytes,
         }[kind]
+
+
+def media_limits(settings: Settings) -> MediaLimits:
+    """The limits, as far as the operator sets them."""
+    return MediaLimits(
+        max_pixels=settings.max_pixels,
+        max_frames=settings.max_frames,
+        max_video_seconds=settings.max_video_seconds,
+        max_audio_seconds=settings.max_audio_seconds,
+    )

@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 
 from service.contract.media import MediaKind, MediaNeeds, MediaRef
+from service.errors import BadRequest
 from workers.media.limits import MIB, MediaLimits
 from workers.media.refusals import Refusal
 
@@ -31,14 +32,19 @@ class DecodeRequest:
 
     @classmethod
     def of(cls, ref: MediaRef, needs: MediaNeeds, limits: MediaLimits) -> "DecodeRequest":
-        """Join what the part asks for with what the model takes; the smaller bound wins."""
+        """Join what the part asks for with what the model takes; the smaller bound wins.
+
+        What the operator forbids to ask for is a BadRequest with the limit.
+        """
+        _check_wish(ref, "max_pixels", ref.max_pixels, limits.max_pixels)
+        _check_wish(ref, "num_frames", ref.num_frames, limits.max_frames)
         fps = ref.fps
         if fps is None and ref.num_frames is None:
             fps = needs.video_fps
         return cls(
             kind=ref.kind,
-            max_pixels=min(ref.max_pixels or needs.max_pixels, needs.max_pixels),
-            max_frames=needs.num_frames,
+            max_pixels=min(ref.max_pixels or needs.max_pixels, needs.max_pixels, limits.max_pixels),
+            max_frames=min(needs.num_frames, limits.max_frames),
             num_frames=ref.num_frames,
             fps=fps,
             audio_rate=needs.audio_rate,
@@ -56,6 +62,11 @@ class DecodeRequest:
         """Read what `as_bytes` wrote."""
         fields = json.loads(message)
         return cls(**{**fields, "kind": MediaKind(fields["kind"])})
+
+
+def _check_wish(ref: MediaRef, name: str, wanted: int | None, most: int) -> None:
+    if wanted is not None and wanted > most:
+        raise BadRequest(f"`{name}` must be at most {most} here.", param=f"{ref.param}.{name}")
 
 
 class Output:

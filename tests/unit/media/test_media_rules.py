@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import workers.media
 from service.contract.media import MediaKind, MediaNeeds, MediaRef
-from service.errors import MediaUnavailable, Unavailable
+from service.errors import BadRequest, MediaUnavailable, Unavailable
 from workers.media.images import check_sides, fit
 from workers.media.limits import MediaLimits
 from workers.media.refusals import RULES, Refusal
@@ -54,11 +54,26 @@ def test_specks_and_threads_are_refused_either_way_up(size, code):
 
 def test_the_smaller_of_two_wishes_wins():
     modest = MediaRef(MediaKind.VIDEO, "x", "p", max_pixels=10)
-    greedy = MediaRef(MediaKind.VIDEO, "x", "p", max_pixels=10**9, num_frames=10**9)
+    greedy = MediaRef(MediaKind.VIDEO, "x", "p", max_pixels=10**6, num_frames=64)
 
     assert DecodeRequest.of(modest, NEEDS, MediaLimits()).max_pixels == 10
     request = DecodeRequest.of(greedy, NEEDS, MediaLimits())
     assert (request.max_pixels, request.max_frames) == (1000, 32)
+
+
+@pytest.mark.parametrize(("name", "most"), [("max_pixels", 5000), ("num_frames", 16)])
+def test_a_wish_beyond_what_the_operator_allows_is_refused_with_the_limit(name, most):
+    limits = MediaLimits(max_pixels=5000, max_frames=16)
+    assert DecodeRequest.of(MediaRef(MediaKind.VIDEO, "x", "p", **{name: most}), NEEDS, limits)
+    with pytest.raises(BadRequest, match=f"at most {most}") as refused:
+        DecodeRequest.of(MediaRef(MediaKind.VIDEO, "x", "p", **{name: most + 1}), NEEDS, limits)
+    assert refused.value.param == f"p.{name}"
+
+
+def test_what_nobody_asked_for_stays_within_what_the_operator_allows():
+    limits = MediaLimits(max_pixels=500, max_frames=16, max_audio_seconds=7)
+    request = DecodeRequest.of(MediaRef(MediaKind.VIDEO, "x", "p"), NEEDS, limits)
+    assert (request.max_pixels, request.max_frames, request.max_audio_seconds) == (500, 16, 7)
 
 
 def test_a_request_reads_back_as_it_was_written():
