@@ -25,6 +25,7 @@ from service.actions.parts import assemble
 from service.contract.lifecycle import JobClass
 from service.settings import Settings
 from workers.desk.prepare import Preparer
+from workers.desk.reuse import Reuse
 from workers.engine.engine import Engine
 from workers.engine.protocol import Broken, EngineEvent, Finished, Progress, Sequence
 from workers.media.limits import MediaLimits
@@ -202,7 +203,8 @@ def main() -> None:
         # No caches: every picture counts as new.
         serving = make_slot_model(loaded, Limits(settings.max_slots, settings.max_context_tokens), config)
         with Media(MediaLimits(), roots=settings.allowed_roots, num_decoders=1) as media:
-            preparer = Preparer(parts, media, loaded.prompter, serving.model.max_context_tokens)
+            reuse = Reuse(parts, media.content, identity="measured")
+            preparer = Preparer(parts, media, loaded.prompter, serving.model.max_context_tokens, reuse)
             bulk = prepare(preparer, MANIFESTS / "demo.jsonl", JobClass.BULK)
             chats = prepare(preparer, MANIFESTS / "images.jsonl", JobClass.CHAT)
         measure(Driver(Engine(serving.model, serving.config), bulk, chats), args.chats, args.rounds)

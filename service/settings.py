@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     ingest_chunk_lines: int = 2000
     batch_window_seconds: int = 24 * 3600
     chat_timeout_seconds: float = 600.0
+    # How long an answer may be given again to equal requests that allow it; 0: never.
+    answer_cache_seconds: float = Field(default=24 * 3600.0, ge=0)
     # Quotas of tenants that were given none of their own; none: no limit. What they count: actions/check_quotas.py.
     quota_requests_per_minute: int | None = Field(default=None, ge=0)
     quota_tokens_per_day: int | None = Field(default=None, ge=0)

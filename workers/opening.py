@@ -13,6 +13,7 @@ from workers.desk.served import Served
 from workers.desk.watchdog import Pulse
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
+from workers.identity import identity_of
 from workers.media.media import Media
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def open_model(parts: Parts, settings: Settings, media: Media, num_models: int, 
     """
     # Imported here: torch takes seconds, and the process should be seen and stoppable before.
     from workers.desk.prepare import Preparer
+    from workers.desk.reuse import Reuse
     from workers.model import loading
     from workers.model.caches.cache_budgets import cache_budgets
     from workers.model.choose_model import Limits, make_slot_model
@@ -63,7 +65,8 @@ def open_model(parts: Parts, settings: Settings, media: Media, num_models: int, 
         pool = PreparerPool(PrompterSource.of(options), settings.num_preparers)
     model = serving.model
     pulse = Pulse(Engine(model, serving.config), settings.model_name, loaded.slowest_seconds_per_token)
-    preparer = Preparer(parts, media, loaded.prompter, model.max_context_tokens, pool)
+    reuse = Reuse(parts, media.content, identity_of(settings, loaded, model.max_context_tokens))
+    preparer = Preparer(parts, media, loaded.prompter, model.max_context_tokens, reuse, pool)
     served = Served(pulse, model.num_slots, preparer, loaded.provenance)
     facts = ModelFacts(
         input_modalities=["text", *sorted(loaded.needs.takes)],

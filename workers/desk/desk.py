@@ -9,7 +9,7 @@ from functools import partial
 
 from service.actions.parts import Parts
 from service.contract.endpoints import WITHOUT_ENGINE
-from service.contract.jobs import Cancelled, ClaimedJob, Failed, Outcome, WorkerId
+from service.contract.jobs import Cancelled, ClaimedJob, Failed, Outcome, Succeeded, WorkerId
 from service.contract.lifecycle import JobClass
 from service.errors import ModelFailed, SluiceError
 from service.store import jobs
@@ -18,6 +18,7 @@ from workers.desk.approach import Approach
 from workers.desk.hands import Hands
 from workers.desk.provenance import with_provenance
 from workers.desk.recorder import Recorder
+from workers.desk.reuse import Waiting
 from workers.desk.seats import Seat, Seats
 from workers.desk.served import Served
 from workers.desk.stepper import Stepper
@@ -60,6 +61,8 @@ class Desk:
         settings = parts.settings
         self._hands = Hands(settings.num_decoders + settings.num_preparers, self._may_prepare_bulk)
         seats.on_room(self._hands.nudge)
+        for each in served:
+            each.reuse.on_resume(self._submit)
         self._thread = threading.Thread(target=self._run, name="claimer", daemon=True)
 
     def start(self, owner: WorkerId) -> None:
@@ -80,6 +83,8 @@ class Desk:
         seat.ended = True
         served = self._served[seat.job.model]
         self._recorder.record(with_provenance(outcome, seat, served.provenance))
+        for follower, same in served.reuse.followers_of(seat, outcome):
+            self.settle(follower, same)
         if seat.is_chat or self._bulk_room(served):
             self._bell.set()
 
@@ -89,6 +94,8 @@ class Desk:
             if seat.job.id in job_ids and not seat.cancelled:
                 seat.cancelled = True
                 self._stop_answers(seat)
+                if self._served[seat.job.model].reuse.stop_waiting(seat):
+                    self.settle(seat, Cancelled(seat.job))
 
     def drop_unheard(self) -> None:
         """Cancel chats whose client has gone. A young one is left alone: its listener may not have sat down yet."""
@@ -135,6 +142,7 @@ class Desk:
         """Forget a job without an outcome."""
         seat.ended = seat.cancelled = True
         self._stop_answers(seat)
+        self._served[seat.job.model].reuse.withdraw(seat)
         self._seats.leave(seat.job)
 
     def _run(self) -> None:
@@ -170,8 +178,11 @@ class Desk:
             seat = self._seats.take(job)
             if seat.is_chat and job.endpoint not in WITHOUT_ENGINE:
                 self._approach.enter(job.id)
-            self._hands.submit(partial(self._prepare, seat), is_chat=seat.is_chat)
+            self._submit(seat)
         return len(claimed)
+
+    def _submit(self, seat: Seat) -> None:
+        self._hands.submit(partial(self._prepare, seat), is_chat=seat.is_chat)
 
     def _bulk_room(self, served: Served) -> int:
         """How many bulk jobs to claim now. A claim costs nearly the same for one row as for many: none for a few."""
@@ -224,7 +235,9 @@ class Desk:
             )
             self.settle(seat, Failed(seat.job, failure))
             return
-        if not isinstance(prepared, list):
+        if isinstance(prepared, Waiting):
+            return
+        if isinstance(prepared, Succeeded):
             self.settle(seat, prepared)
             return
         for sequence in prepared:

@@ -19,6 +19,7 @@ from service.errors import SluiceError
 from workers.desk.answers import Answer
 from workers.desk.probabilities import ProbabilityWriter
 from workers.desk.prompts import MediaLoader, Prompts
+from workers.desk.reuse import Reuse, Waiting, may_reuse
 from workers.desk.sampling import check_length, check_tokens, samplings
 from workers.desk.seats import Seat
 from workers.desk.tokens import TokenCounter
@@ -45,28 +46,33 @@ class Preparer:
         media: MediaLoader,
         prompter: Prompter,
         max_context_tokens: int,
+        reuse: Reuse,
         pool: PreparerPool | None = None,
     ) -> None:
+        self.reuse = reuse
         self._parts = parts
         self._prompter = prompter
         self._prompts = Prompts(media, prompter, pool, parts.settings.max_parts)
         self._tokens = TokenCounter(prompter, self._prompts, max_context_tokens)
         self._max_context_tokens = max_context_tokens
 
-    def prepare(self, seat: Seat) -> list[Sequence] | Succeeded:
+    def prepare(self, seat: Seat) -> list[Sequence] | Succeeded | Waiting:
         """Fill the seat and return what the engine runs, one sequence for each answer.
 
-        A job that needs no engine is answered here: its outcome is returned instead.
+        A job that needs no engine is answered here: its outcome is returned instead, or that it waits for another's.
         Raises SluiceError for this job alone.
         """
         job, raw = seat.job, load_body(self._parts, seat.job)
         if job.endpoint in WITHOUT_ENGINE:
             return Succeeded(job, self._aside(job, raw), Usage())
         asked, options = self._asked(job, raw)
+        if (found := self._found(seat, asked.chat)) is not None:
+            return found
         try:
             prompt, drawn_by = self._ready(job, asked.chat, **options)
         except SluiceError as error:
             raise asked.in_own_words(error) from None
+        self.reuse.check(seat)
         seat.note_prompt(prompt)
         seat.reply = asked.reply
         seat.answers = tuple(self._answer(asked.chat, seat, index) for index in range(len(drawn_by)))
@@ -75,6 +81,13 @@ class Preparer:
             Sequence(id=answer.number, prompt=prompt, sampling=sampling, priority=priority, tag=answer)
             for answer, sampling in zip(seat.answers, drawn_by, strict=True)
         ]
+
+    def _found(self, seat: Seat, request: ChatRequest) -> Succeeded | Waiting | None:
+        """The answer of an equal request, or that it is under way; None: this one is to be computed."""
+        if not may_reuse(seat.job, request):
+            return None
+        messages = self._prompts.with_file_kinds(seat.job, request.messages)
+        return self.reuse.look(seat, request.model_copy(update={"messages": messages}))
 
     def _aside(self, job: ClaimedJob, raw: bytes) -> Mapping[str, Any]:
         """The reply to a request about tokens."""

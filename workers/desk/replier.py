@@ -101,4 +101,4 @@ class Replier:
             choices=[answer.body() for answer in seat.answers],
             usage=usage,
         )
-        return Succeeded(seat.job, body, usage)
+        return Succeeded(seat.job, body, usage, digest=seat.digest)

@@ -10,6 +10,7 @@ from service.contract.jobs import ClaimedJob, Usage
 from service.contract.lifecycle import JobClass
 from service.contract.replies import completion_body
 from workers.desk.answers import Answer
+from workers.media.contents import Content
 
 if TYPE_CHECKING:  # the desk speaks of the model's things, but must not load torch to do so
     from workers.model.prompting.prepared import Prepared, PromptCounts
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # the desk speaks of the model's things, but must not load to
 class Seat:
     """One job between claim and record. Times are monotonic seconds.
 
+    digest, contents: of the request and its media, if its answer may be given again.
     media: what each of its media was, and what of it the model gets to see.
     counts: what the prompt is made of, once it is prepared. num_waiting_bytes: of its inputs, until they are taken in.
     answers: as many as the request wants; they share the prompt. reply: makes the body of them, see `Asked`.
@@ -27,6 +29,8 @@ class Seat:
 
     job: ClaimedJob
     claimed_at: float = field(default_factory=time.monotonic)
+    digest: bytes | None = None
+    contents: tuple[Content, ...] = ()
     media: tuple[Mapping[str, Any], ...] = ()
     counts: "PromptCounts | None" = None
     num_waiting_bytes: int = 0

@@ -9,6 +9,7 @@ from workers.engine.engine import Engine
 
 if TYPE_CHECKING:
     from workers.desk.prepare import Preparer
+    from workers.desk.reuse import Reuse
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +26,11 @@ class Served:
     def name(self) -> str:
         """The name that its jobs ask for."""
         return self.pulse.name
+
+    @property
+    def reuse(self) -> "Reuse":
+        """What its requests may be given again."""
+        return self.preparer.reuse
 
     @property
     def engine(self) -> Engine:

@@ -36,11 +36,13 @@ class CallWriter:
                 text += event.text
                 continue
             function = {"name": event.name, "arguments": event.arguments}
-            call = {"id": self._id_of(event.index), "type": "function", "function": function}
+            call = {"id": call_id(self._name, event.index), "type": "function", "function": function}
             calls.append(call)
             self.written.append(call)
         return text, calls
 
-    def _id_of(self, index: int) -> str:
-        digest = hashlib.blake2b(f"{self._name}:{index}".encode(), digest_size=12)
-        return f"call_{digest.hexdigest()}"
+
+def call_id(name: str, index: int) -> str:
+    """The id of one of an answer's calls. name: tells the answer from all others."""
+    digest = hashlib.blake2b(f"{name}:{index}".encode(), digest_size=12)
+    return f"call_{digest.hexdigest()}"

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,7 @@ from service.contract.file_kinds import HEAD_BYTES, kind_of_bytes
 from service.contract.media import MediaKind, MediaNeeds, MediaRef
 from service.errors import ConfigurationError, SluiceError
 from workers.media.confine import Confinement
+from workers.media.contents import Content
 from workers.media.decoded import Decoded, DecodedAudio, DecodedImage, DecodedVideo
 from workers.media.limits import MediaLimits
 from workers.media.pool import DecoderPool, Reply
@@ -79,23 +81,18 @@ class Media:
 
     def kind_of(self, file_id: str, tenant_id: str, param: str) -> MediaKind:
         """What an uploaded file is, by its first bytes. Raises BadMedia or MediaUnavailable with `param`."""
-        try:
+        with _told_where(param):
             kind = kind_of_bytes(self._sources.head_of_upload(file_id, tenant_id, HEAD_BYTES))
             if kind is None:
                 raise Refusal("media_unrecognized")
             return kind
-        except Refusal as refusal:
-            raise refusal.as_error(param) from None
-        except SluiceError as error:
-            error.param = error.param or param
-            raise
 
     def load(self, ref: MediaRef, needs: MediaNeeds, tenant_id: str, *, is_chat: bool = False) -> Decoded:
         """Read and decode one medium; blocks, but a chat's never behind bulk alone.
 
         Raises BadMedia, MediaUnavailable or BadRequest with `ref.param`.
         """
-        try:
+        with _told_where(ref.param):
             if ref.kind not in needs.takes:
                 raise Refusal("media_kind_unsupported")
             source = self._sources.open(ref, tenant_id)
@@ -104,11 +101,23 @@ class Media:
             finally:
                 os.close(source)
             return decoded(ref.kind, reply)
-        except Refusal as refusal:
-            raise refusal.as_error(ref.param) from None
-        except SluiceError as error:
-            error.param = error.param or ref.param
-            raise
+
+    def content(self, ref: MediaRef, tenant_id: str) -> Content | None:
+        """What tells a medium's bytes without decoding them; None where nothing does. Raises as `load`."""
+        with _told_where(ref.param):
+            return self._sources.content(ref, tenant_id)
+
+
+@contextmanager
+def _told_where(param: str) -> Iterator[None]:
+    """Refusals as errors that name the place in the request."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise refusal.as_error(param) from None
+    except SluiceError as error:
+        error.param = error.param or param
+        raise
 
 
 def decoded(kind: MediaKind, reply: Reply) -> Decoded:

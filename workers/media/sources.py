@@ -7,6 +7,7 @@ from typing import BinaryIO, TypeAlias
 from urllib.parse import unquote
 
 from service.contract.media import MediaRef
+from workers.media.contents import Content, content_of
 from workers.media.data_uris import parse_data_uri
 from workers.media.limits import MIB, MediaLimits
 from workers.media.local_files import open_local
@@ -38,15 +39,23 @@ class Sources:
             raise Refusal("media_too_many_bytes", limit_mib=max_bytes / MIB)
         raise Refusal("media_empty")
 
+    def content(self, ref: MediaRef, tenant_id: str) -> Content | None:
+        """What tells the medium's bytes; None for an address that may stand for others tomorrow. Raises as `open`."""
+        path, is_fixed = _local_path(ref.url), ref.url[:5].lower() in ("data:", "file-")
+        if path is None and not is_fixed:
+            return None
+        fd = self.open(ref, tenant_id)
+        try:
+            return content_of(fd, path)
+        finally:
+            os.close(fd)
+
     def _open(self, ref: MediaRef, tenant_id: str, max_bytes: int) -> int:
         url = ref.url
-        scheme = url[:8].lower()
-        if scheme.startswith("data:"):
+        if url[:5].lower() == "data:":
             return _in_memory([parse_data_uri(url, ref.kind, max_bytes)])
-        if url.startswith("/"):
-            return open_local(url, self._roots)
-        if scheme.startswith("file://"):
-            return open_local(_path_of(url), self._roots)
+        if (path := _local_path(url)) is not None:
+            return open_local(path, self._roots)
         if url.startswith("file-"):
             return self._open_upload(url, tenant_id, max_bytes)
         raise Refusal("media_url_unsupported")
@@ -72,8 +81,12 @@ class Sources:
             raise Refusal("media_unavailable") from None
 
 
-def _path_of(url: str) -> str:
-    """The path of a file:// URL. A `?` or `#` is part of it: files have no query."""
+def _local_path(url: str) -> str | None:
+    """Where a local file lies; None if it is none. A `?` or `#` in a URL is part of the path: files have no query."""
+    if url.startswith("/"):
+        return url
+    if url[:7].lower() != "file://":
+        return None
     host, slash, path = url[len("file://") :].partition("/")
     if host not in ("", "localhost"):
         raise Refusal("media_forbidden")
