@@ -111,6 +111,16 @@ class Settings(BaseSettings):
     ingest_chunk_lines: int = 2000
     batch_window_seconds: int = 24 * 3600
     chat_timeout_seconds: float = 600.0
+    # How long an Idempotency-Key is known at least.
+    idempotency_seconds: float = Field(default=24 * 3600.0, gt=0)
+    # Addresses, networks and host names, between commas, that may be dialled for strangers besides the public internet;
+    # and whether also without TLS.
+    allow_addresses: str = ""
+    allow_http: bool = False
+    # One attempt; the wait after the first that fails, doubled each time; and the age at which an event is given up.
+    webhook_timeout_seconds: float = Field(default=10.0, gt=0)
+    webhook_retry_seconds: float = Field(default=5.0, gt=0)
+    webhook_give_up_seconds: float = Field(default=24 * 3600.0, gt=0)
     # How long an answer may be given again to equal requests that allow it; 0: never.
     answer_cache_seconds: float = Field(default=24 * 3600.0, ge=0)
     # Quotas of tenants that were given none of their own; none: no limit. What they count: actions/check_quotas.py.

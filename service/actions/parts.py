@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from service.actions.door import Door
 from service.actions.in_hand import InHand
 from service.actions.meters import Meters
+from service.channels.addresses import Reach
 from service.channels.blobs import Blobs
+from service.channels.dialer import Dialer
 from service.channels.doorbell import Doorbell
 from service.channels.rates import Rates
 from service.channels.streams import Streams
@@ -24,7 +26,7 @@ class Parts:
     """Where an action finds SQL, blobs, the doorbell and the token streams.
 
     door: who came in lately. meters, rates: what tenants may use and what they have used.
-    exporting: the batches whose files this process is writing.
+    dialer: the way to addresses that strangers name. exporting: the batches whose files this process is writing.
     """
 
     settings: Settings
@@ -35,6 +37,7 @@ class Parts:
     door: Door
     meters: Meters
     rates: Rates
+    dialer: Dialer
     exporting: InHand = field(default_factory=InHand)
 
     def close(self) -> None:
@@ -65,4 +68,5 @@ def assemble(settings: Settings, *, only_looks_up: bool = False, is_waited_for: 
         door=Door(database),
         meters=Meters(settings, database),
         rates=Rates(settings.redis_url),
+        dialer=Dialer(Reach.parse(settings.allow_addresses, http=settings.allow_http)),
     )

@@ -41,11 +41,17 @@ class Export:
     batch_id: str
 
 
-Ticket: TypeAlias = Wake | Ingest | Export
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Webhooks have something to hear."""
+
+
+Ticket: TypeAlias = Wake | Ingest | Export | Deliver
 
 # Names under which workers/tasks.py registers the tasks; payloads are the dataclasses' fields as JSON.
-TASK_NAMES: dict[type[Wake] | type[Ingest] | type[Export], str] = {
+TASK_NAMES: dict[type[Wake] | type[Ingest] | type[Export] | type[Deliver], str] = {
     Wake: "sluice.wake",
     Ingest: "sluice.ingest_manifest",
     Export: "sluice.export_results",
+    Deliver: "sluice.deliver_webhooks",
 }

@@ -1,7 +1,7 @@
 """Batches: their ingest, their closing and their end. A batch's jobs are counted in `progress`, not here."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from service.contract.endpoints import PREFLIGHT
 from service.contract.lifecycle import BATCH_TERMINAL, BatchState
+from service.store import deliveries
 from service.store.database import database_now
 from service.store.paging import newest_first
 from service.store.progress import ENDED_SUM
@@ -117,7 +118,7 @@ def advance_ingest(
 def fail(db: Session, batch_id: str, errors: list[dict[str, Any]]) -> bool:
     """End a batch that never got a job, since its manifest as a whole cannot be used."""
     now = database_now()
-    return _moved(
+    return _ended(
         db,
         [Batch.id == batch_id, *_takes_lines(), Batch.total == 0],
         state=BatchState.FAILED,
@@ -131,6 +132,27 @@ def request_cancel(db: Session, tenant_id: str, batch_id: str) -> bool:
     """Stop a batch: no more lines, and the sweeps cancel the jobs that it has. False if it has ended already."""
     mine = [Batch.id == batch_id, Batch.tenant_id == tenant_id, Batch.state.in_(TAKES_LINES)]
     return _moved(db, mine, **stopping())
+
+
+def change(
+    db: Session,
+    tenant_id: str,
+    batch_id: str,
+    columns: Mapping[str, Any],
+    *,
+    window_seconds: int | None = None,
+) -> bool:
+    """Change columns of an open batch; False if there is none.
+
+    window_seconds: a new window, from the batch's creation on; False if the one that it had is over.
+    """
+    mine = [Batch.id == batch_id, Batch.tenant_id == tenant_id, Batch.state.in_(TAKES_LINES)]
+    window: dict[str, Any] = {}
+    if window_seconds is not None:
+        mine.append(or_(Batch.expires_at.is_(None), Batch.expires_at > database_now()))
+        window["expires_at"] = Batch.created_at + window_seconds
+    # Something has to be written for the guards to be asked.
+    return _moved(db, mine, **{"priority": Batch.priority, **columns, **window})
 
 
 def stopping() -> dict[str, Any]:
@@ -172,7 +194,7 @@ def complete(
     expired = expired.where(BatchProgress.batch_id == batch_id)
     was_cancelled = Batch.cancelling_at.is_not(None)
     ran_out = and_(~was_cancelled, expired.scalar_subquery())
-    return _moved(
+    return _ended(
         db,
         [Batch.id == batch_id, Batch.closed_at.is_not(None), Batch.state.not_in(BATCH_TERMINAL)],
         state=case(
@@ -220,6 +242,20 @@ def _is_done() -> list[ColumnElement[bool]]:
 
 def _ids(db: Session, *conditions: ColumnElement[bool]) -> list[str]:
     return list(db.scalars(select(Batch.id).where(*conditions).order_by(Batch.id)))
+
+
+def _ended(db: Session, conditions: list[ColumnElement[bool]], **values: Any) -> bool:
+    """One guarded move into a state that is final, of which webhooks are to hear; whether it happened."""
+    moved = (
+        update(Batch)
+        .where(*conditions)
+        .values(**values)
+        .returning(Batch.id, Batch.tenant_id, Batch.state, Batch.endpoint)
+    )
+    ended = db.execute(moved.execution_options(synchronize_session=False)).first()
+    if ended is not None and ended.endpoint != PREFLIGHT:
+        deliveries.announce(db, ended.tenant_id, f"batch.{ended.state.value}", ended.id)
+    return ended is not None
 
 
 def _moved(db: Session, conditions: list[ColumnElement[bool]], **values: Any) -> bool:
