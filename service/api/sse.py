@@ -27,6 +27,11 @@ def data(value: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
+def named_data(name: str, value: dict[str, Any]) -> bytes:
+    """One event that bears a name."""
+    return b"event: " + name.encode() + b"\n" + data(value)
+
+
 def event_stream(events: Iterable[bytes]) -> Response:
     """A response that proxies must neither buffer nor cache."""
     response = Response(iter(events), content_type="text/event-stream; charset=utf-8")

@@ -15,12 +15,12 @@ LAST_EVENTS = {"completed": "completed", "incomplete": "incomplete"}
 class ResponseEvents:
     """One listener's events. The same answer gives the same events, however often it is listened to.
 
-    body: the response as it stands, without its output. The answer in words is one item, open until the end.
+    body: the response as it was made: queued, or in progress. The answer in words is one item, open until the end.
     """
 
     def __init__(self, body: Mapping[str, Any], job_id: int) -> None:
         self._body, self._job_id = dict(body), job_id
-        self._number = 0
+        self._number, self._has_begun = 0, False
         self._items: list[str] = []
         self._message_at: int | None = None
         self._words = ""
@@ -28,12 +28,15 @@ class ResponseEvents:
 
     def begin(self) -> Iterator[Event]:
         """It was made, and waits or runs."""
-        status = self._body["status"]
         yield self._event("created", response=self._body)
-        yield self._event(status, response=self._body)
+        if self._body["status"] == "queued":
+            yield self._event("queued", response=self._body)
+        else:
+            yield from self._run()
 
     def more(self, delta: Delta) -> Iterator[Event]:
         """More of the answer."""
+        yield from self._run()
         if delta.text or delta.logprobs:
             yield from self._say(delta)
         for call in delta.tool_calls:
@@ -42,13 +45,19 @@ class ResponseEvents:
     def end(self, body: Mapping[str, Any]) -> Iterator[Event]:
         """It has ended. body: the whole response; what of it was not told yet must have been given to `more`."""
         status = body["status"]
-        says_nothing = status in LAST_EVENTS and body["output"] and not self._items
-        if says_nothing:
+        if status in LAST_EVENTS and not self._items:
+            # It was answered, with nothing to say.
+            yield from self._run()
             yield from self._open_message()
         if self._message_at is not None:
             yield from self._close_message(status)
         output = sorted(body["output"], key=lambda item: self._place_of(item["id"]))
         yield self._event(LAST_EVENTS.get(status, "failed"), response={**body, "output": output})
+
+    def _run(self) -> Iterator[Event]:
+        if not self._has_begun:
+            self._has_begun = True
+            yield self._event("in_progress", response={**self._body, "status": "in_progress"})
 
     def _say(self, delta: Delta) -> Iterator[Event]:
         if self._message_at is None:
