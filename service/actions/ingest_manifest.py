@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.actions.close_batches import close_batches
+from service.actions.ingest_retry import ingest_retry
 from service.actions.known_models import known_models, unknown_model
 from service.actions.parts import Parts
 from service.contract.jobs import PayloadRef
@@ -33,6 +34,9 @@ def ingest_manifest(parts: Parts, batch_id: str) -> None:
         batch = batches.find(db, batch_id)
         last_line = db.scalar(select(func.max(Job.line_no)).where(Job.batch_id == batch_id)) or 0
     if batch is None or batch.ingested_at is not None:
+        return
+    if batch.retry_of is not None:
+        ingest_retry(parts, batch_id)
         return
     ingest = _Ingest(parts, batch, last_line)
     try:

@@ -2,9 +2,10 @@
 
 from service.actions.close_batches import close_batches
 from service.actions.parts import Parts
+from service.actions.spread_wishes import spread_wishes
 from service.actions.sweep_batches import sweep_batches
 from service.contract.tickets import Export, Ingest, Ticket, Wake
-from service.store import recovery
+from service.store import budgets, recovery, wishes
 from service.store.recovery import Reaped
 
 # Of one round; what is left is the next round's, so that no process sweeps for minutes on end.
@@ -19,8 +20,9 @@ def recover_lost_work(parts: Parts) -> list[Ticket]:
     reaped = _reap(parts)
     woken = _wake(parts)
     sweep_batches(parts, SWEEP_SECONDS)
+    spread_wishes(parts, SWEEP_SECONDS)
     with parts.database.reading() as db:
-        done = recovery.batches_to_close(db)
+        done = recovery.batches_to_close(db) + budgets.spent_batches(db)
     close_batches(parts, done)
     with parts.database.reading() as db:
         tickets: list[Ticket] = [Ingest(batch_id) for batch_id in recovery.unfinished_ingests(db)]
@@ -41,5 +43,6 @@ def _reap(parts: Parts) -> Reaped:
 def _wake(parts: Parts) -> frozenset[str]:
     with parts.database.transaction() as db:
         woken = recovery.wake_due(db)
+        wishes.renew_forgotten(db)
         recovery.promote_aged(db)
     return woken

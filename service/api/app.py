@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from service.actions.parts import Parts, assemble
 from service.api import (
     auth,
+    batch_controls,
     batches,
     chat,
     documents,
@@ -36,6 +37,7 @@ BLUEPRINTS = (
     tokens.api,
     files.api,
     batches.api,
+    batch_controls.api,
     jobs.api,
     models.api,
     health.api,

@@ -19,7 +19,12 @@ class ApiRequest(Request):
     spool_dir: Path | None = None
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
-        """The body as one JSON object. Always strict: `force` and `silent` are the framework's, and change nothing."""
+        """The body as one JSON object; nothing at all is an empty one.
+
+        Always strict: `force` and `silent` are the framework's, and change nothing.
+        """
+        if not self.mimetype and not self.raw_body():
+            return {}
         if self.mimetype != "application/json":
             raise UnsupportedBody("This path takes application/json.")
         return parse_object(self.raw_body())

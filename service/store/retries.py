@@ -87,7 +87,7 @@ def _copy_jobs(db: Session, child: Batch, wish: wishes.Wish, sources: Collection
         "state": JobState.HELD if wish.is_paused else JobState.QUEUED,
         "expires_at": child.expires_at,
     }
-    kept = (Job.line_no, Job.custom_id, Job.model, Job.endpoint)
+    kept = (Job.line_no, Job.custom_id, Job.model, Job.endpoint, Job.reuse)
     values = [literal(value, getattr(Job, name).type) for name, value in own.items()]
     copies = select(*values, database_now(), *kept).where(Job.id.in_(sources)).order_by(Job.line_no)
     names = [*own, "created_at", *(column.key for column in kept)]

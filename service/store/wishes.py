@@ -36,7 +36,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far wishes have come: whether some have further to go, and the models whose queues have grown."""
+    """How far a wish has come: whether more lines can be told now, and the models whose queues have grown."""
 
     goes_on: bool
     models: frozenset[str] = frozenset()
@@ -79,16 +79,35 @@ def hold_paused(db: Session, queued: Sequence[AnyRow]) -> frozenset[int]:
     return job_ids
 
 
-def spread(db: Session, limit: int = SWEEP_CHUNK) -> Spread:
-    """Tell the wish of each batch that has one to the jobs of its next `limit` lines."""
+def wishing_batches(db: Session) -> Sequence[str]:
+    """Open batches with jobs that have not been told."""
     wishing = select(Batch.id).where(Batch.wish_line.is_not(None), OPEN).order_by(Batch.id)
-    batch_ids = db.scalars(wishing).all()
-    if batch_ids and db.get_bind().dialect.name == "postgresql":
+    return db.scalars(wishing).all()
+
+
+def spread(db: Session, batch_id: str, limit: int = SWEEP_CHUNK) -> Spread:
+    """Tell a batch's wish to the jobs of its next `limit` lines. Unavailable if somebody holds the batch for long."""
+    if db.get_bind().dialect.name == "postgresql":
         # Whoever holds the row may have been stopped in the middle: our own lease must not run out meanwhile.
         db.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-    told = [_tell(db, batch_id, limit) for batch_id in batch_ids]
-    models = frozenset[str]().union(*(one.models for one in told))
-    return Spread(any(one.goes_on for one in told), models)
+    wish = _locked_wish(db, batch_id)
+    if wish is None:
+        return Spread(goes_on=False)
+    last_line = end_of_chunk(db, batch_id, wish.wish_line, limit)
+    if last_line is None:
+        _move(db, [batch_id], None)
+        return Spread(goes_on=False)
+    within = [Job.batch_id == batch_id, Job.line_no.between(wish.wish_line + 1, last_line)]
+    unlike, wanted = (QUEUED, JobState.HELD) if wish.paused_at is not None else (HELD, JobState.QUEUED)
+    changed = _set(db, [*within, Job.state == unlike], state=wanted)
+    _set(db, [*within, Job.state.in_(TOLD), Job.priority != wish.priority], priority=wish.priority)
+    queued = changed if wanted is JobState.QUEUED else frozenset()
+    lanes.open_for(db, {LaneId(wish.tenant_id, model, JobClass.BULK) for model in queued})
+    # Somebody may have had a job locked: a claim that has not been committed, say, and perhaps never will be.
+    missed = db.scalar(select(func.min(Job.line_no)).where(*within, Job.state == unlike))
+    told_line = last_line if missed is None else missed - 1
+    _move(db, [batch_id], told_line)
+    return Spread(told_line > wish.wish_line, queued)
 
 
 def renew_forgotten(db: Session) -> int:
@@ -114,27 +133,10 @@ def _wish(db: Session, tenant_id: str, batch_id: str, condition: ColumnElement[b
     return db.execute(wished.execution_options(synchronize_session=False)).first() is not None
 
 
-def _tell(db: Session, batch_id: str, limit: int) -> Spread:
-    mine = select(Batch.tenant_id, Batch.wish_line, Batch.paused_at, Batch.priority)
-    wishing = mine.where(Batch.id == batch_id, Batch.wish_line.is_not(None), OPEN)
-    wish = db.execute(wishing.with_for_update()).first()
-    if wish is None:
-        return Spread(goes_on=False)
-    last_line = end_of_chunk(db, batch_id, wish.wish_line, limit)
-    if last_line is None:
-        _move(db, [batch_id], None)
-        return Spread(goes_on=False)
-    within = [Job.batch_id == batch_id, Job.line_no.between(wish.wish_line + 1, last_line)]
-    unlike, wanted = (QUEUED, JobState.HELD) if wish.paused_at is not None else (HELD, JobState.QUEUED)
-    changed = _set(db, [*within, Job.state == unlike], state=wanted)
-    _set(db, [*within, Job.state.in_(TOLD), Job.priority != wish.priority], priority=wish.priority)
-    queued = changed if wanted is JobState.QUEUED else frozenset()
-    lanes.open_for(db, {LaneId(wish.tenant_id, model, JobClass.BULK) for model in queued})
-    # Somebody may have had a job locked: a claim that has not been committed, say, and perhaps never will be.
-    missed = db.scalar(select(func.min(Job.line_no)).where(*within, Job.state == unlike))
-    told_line = last_line if missed is None else missed - 1
-    _move(db, [batch_id], told_line)
-    return Spread(told_line > wish.wish_line, queued)
+def _locked_wish(db: Session, batch_id: str) -> AnyRow | None:
+    columns = (Batch.tenant_id, Batch.wish_line, Batch.paused_at, Batch.priority)
+    wish = select(*columns).where(Batch.id == batch_id, Batch.wish_line.is_not(None), OPEN)
+    return db.execute(wish.with_for_update()).first()
 
 
 def _set(db: Session, which: list[ColumnElement[bool]], **values: Any) -> frozenset[str]:

@@ -11,6 +11,8 @@ from flask.testing import FlaskClient
 # Downloads, metrics and streams are not JSON, and these take nothing but their path.
 NO_BODY = {
     ("post", "/v1/batches/{batch_id}/cancel"),
+    ("post", "/v1/batches/{batch_id}/pause"),
+    ("post", "/v1/batches/{batch_id}/resume"),
     ("post", "/v1/jobs/{job_id}/cancel"),
 }
 
