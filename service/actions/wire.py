@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+from service.contract.admin import KeyList, TenantList
 from service.contract.batches import (
     BatchError,
     BatchErrors,
@@ -15,11 +16,12 @@ from service.contract.files import FileList, FileObject
 from service.contract.job_objects import JobList, JobObject, wire_id
 from service.contract.lifecycle import JobState
 from service.contract.replies import usage_body
+from service.contract.webhooks import WebhookList
 from service.store.jobs import JobView
 from service.store.progress import Counts
 from service.store.tables import Batch, File
 
-Page = TypeVar("Page", FileList, BatchList, JobList)
+Page = TypeVar("Page", FileList, BatchList, JobList, WebhookList, KeyList, TenantList)
 
 
 def file_object(row: File) -> FileObject:
