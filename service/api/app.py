@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from service.actions.parts import Parts, assemble
 from service.api import (
+    admin,
     auth,
     batch_controls,
     batches,
@@ -22,8 +23,10 @@ from service.api import (
     metrics,
     models,
     quotas,
+    responses,
     tokens,
     transcriptions,
+    usage,
 )
 from service.api.context import EXTENSION, name_requests
 from service.api.paths import OtherPaths
@@ -33,6 +36,7 @@ from service.settings import Settings
 UPLOADS = frozenset({"files.create_file", "jobs.create_job"})
 BLUEPRINTS = (
     chat.api,
+    responses.api,
     transcriptions.api,
     tokens.api,
     files.api,
@@ -40,6 +44,8 @@ BLUEPRINTS = (
     batch_controls.api,
     jobs.api,
     models.api,
+    usage.api,
+    admin.api,
     health.api,
     metrics.api,
 )
