@@ -8,6 +8,7 @@ from service.actions.ingest_manifest import ingest_manifest
 from service.actions.parts import Parts
 from service.contract.lifecycle import WorkerRole
 from service.contract.tickets import Export, Ingest, Ticket
+from workers.courier import Courier
 from workers.desk.keeper import Keeper, KeeperCalls
 from workers.presence import Presence
 
@@ -20,6 +21,7 @@ class Clerk:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._presence = Presence(parts, WorkerRole.IO)
+        self._courier = Courier(parts)
         self._hands = ThreadPoolExecutor(1, thread_name_prefix="clerk")
         self._begun: set[Ticket] = set()
         calls = KeeperCalls(lease_lost=self._presence.enter, unrung=self._take)
@@ -29,12 +31,15 @@ class Clerk:
         """Enter and begin the heartbeat."""
         self._presence.enter()
         self._keeper.start()
+        self._courier.start()
 
     def ring(self) -> None:
-        """An io worker holds no rows: its work comes with the ticket."""
+        """Webhooks have something to hear. Other work comes with its ticket: an io worker holds no rows."""
+        self._courier.ring()
 
     def stop(self) -> None:
         """Leave. A task that still runs is finished by Celery's own warm shutdown."""
+        self._courier.stop()
         self._hands.shutdown(wait=False, cancel_futures=True)
         self._keeper.close()
         self._presence.leave("drained")

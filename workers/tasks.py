@@ -7,15 +7,20 @@ from celery import Celery
 from service.actions.export_results import export_results
 from service.actions.ingest_manifest import ingest_manifest
 from service.actions.parts import Parts
-from service.contract.tickets import TASK_NAMES, Export, Ingest, Wake
+from service.contract.tickets import TASK_NAMES, Deliver, Export, Ingest, Wake
 
 
 def register(app: Celery, parts: Parts, ring: Callable[[], None]) -> None:
-    """Give the app its tasks; `ring` wakes this process's desk."""
+    """Give the app its tasks; `ring` wakes this process's desk, or its courier."""
 
     @app.task(name=TASK_NAMES[Wake])
     def wake(model: str) -> None:
         parts.doorbell.heard(Wake(model))
+        ring()
+
+    @app.task(name=TASK_NAMES[Deliver])
+    def deliver() -> None:
+        parts.doorbell.heard(Deliver())
         ring()
 
     @app.task(name=TASK_NAMES[Ingest])

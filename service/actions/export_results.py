@@ -9,6 +9,7 @@ from service.actions.parts import Parts
 from service.contract.files import BATCH_OUTPUT
 from service.contract.lifecycle import JobState
 from service.contract.output_lines import output_line
+from service.contract.tickets import Deliver
 from service.store import batches, files, progress, results
 from service.store.progress import Counts
 from service.store.tables import Batch
@@ -45,6 +46,8 @@ def _export(parts: Parts, batch: Batch, counts: Counts) -> None:
         for written in (output, errors):
             if ended and written is not None:
                 _enter(db, batch, written)
+    if ended:
+        parts.doorbell.ring(Deliver())
 
 
 @dataclass(frozen=True, slots=True)

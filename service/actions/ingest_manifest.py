@@ -15,7 +15,7 @@ from service.actions.parts import Parts
 from service.contract.jobs import PayloadRef
 from service.contract.manifest import Defaults, LineError, parse_line, too_long
 from service.contract.manifest_lines import Chunk, RawLine, read_chunk
-from service.contract.tickets import Wake
+from service.contract.tickets import Deliver, Wake
 from service.errors import NotFound
 from service.store import batches, lines
 from service.store.lines import NewLine
@@ -134,6 +134,7 @@ class _Ingest:
     def _fail(self, code: str | None, message: str) -> None:
         with self._parts.database.transaction() as db:
             batches.fail(db, self._batch.id, [{"code": code, "message": message}])
+        self._parts.doorbell.ring(Deliver())
 
 
 @contextmanager

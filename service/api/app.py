@@ -27,6 +27,7 @@ from service.api import (
     tokens,
     transcriptions,
     usage,
+    webhooks,
 )
 from service.api.context import EXTENSION, name_requests
 from service.api.paths import OtherPaths
@@ -43,6 +44,7 @@ BLUEPRINTS = (
     batches.api,
     batch_controls.api,
     jobs.api,
+    webhooks.api,
     models.api,
     usage.api,
     admin.api,

@@ -7,8 +7,8 @@ A receiver that fails is left alone for longer and longer, whatever waits for it
 import secrets
 from dataclasses import dataclass
 
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.store.database import AnyRow, database_now
@@ -74,13 +74,18 @@ def announce(db: Session, tenant_id: str, event_type: str, object_id: str) -> in
     return len(asked)
 
 
+def any_due(db: Session) -> bool:
+    """Whether it is worth the while to claim."""
+    return db.scalar(select(WebhookDelivery.id).where(*_due()).limit(1)) is not None
+
+
 def claim(db: Session, *, limit: int, lease_seconds: float) -> list[DueDelivery]:
     """Take up to `limit` webhooks that have something to hear, and of each the event that is due longest.
 
     Nobody else takes them until the lease ends, or until we say what came of it.
     """
     now = database_now()
-    due = select(WebhookDelivery.webhook_id).where(WebhookDelivery.due_at <= now)
+    due = select(WebhookDelivery.webhook_id).where(*_due())
     free = (
         select(Webhook.id)
         .where(
@@ -158,7 +163,7 @@ def forget_stale(db: Session, older_than_seconds: float, limit: int) -> int:
 def _first_due(db: Session, webhook: AnyRow) -> DueDelivery | None:
     first = (
         select(WebhookDelivery.id)
-        .where(WebhookDelivery.webhook_id == webhook.id, WebhookDelivery.due_at <= database_now())
+        .where(WebhookDelivery.webhook_id == webhook.id, *_due())
         .order_by(WebhookDelivery.due_at, WebhookDelivery.id)
         .limit(1)
     )
@@ -191,6 +196,10 @@ def _first_due(db: Session, webhook: AnyRow) -> DueDelivery | None:
         attempt=row.attempts,
         failures=webhook.failures,
     )
+
+
+def _due() -> list[ColumnElement[bool]]:
+    return [WebhookDelivery.due_at <= database_now()]
 
 
 def _signing(webhook: AnyRow) -> tuple[str, ...]:
