@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """One upright RGB picture. pixels: uint8 [height, width, 3]. original_size: (width, height) before scaling."""
+    """One upright RGB picture. pixels: uint8 [height, width, 3]. original_size: (width, height) before scaling.
+
+    max_pixels: how much of it the request lets the model see, where it says.
+    """
 
     pixels: NDArray[np.uint8]
     original_size: tuple[int, int]
+    max_pixels: int | None = None
 
     @property
     def num_bytes(self) -> int:

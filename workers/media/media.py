@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -100,7 +101,8 @@ class Media:
                 reply = self._pool.decode(DecodeRequest.of(ref, needs, self._limits), source, is_chat=is_chat)
             finally:
                 os.close(source)
-            return decoded(ref.kind, reply)
+            medium = decoded(ref.kind, reply)
+            return replace(medium, max_pixels=ref.max_pixels) if isinstance(medium, DecodedImage) else medium
 
     def content(self, ref: MediaRef, tenant_id: str) -> Content | None:
         """What tells a medium's bytes without decoding them; None where nothing does. Raises as `load`."""

@@ -81,6 +81,8 @@ def named_arrays(medium: Decoded) -> Iterator[tuple[str, np.ndarray]]:
     match medium:
         case DecodedImage():
             yield "image", medium.pixels
+            if medium.max_pixels is not None:
+                yield "max_pixels", np.array([medium.max_pixels])
         case DecodedVideo():
             yield "video", medium.frames
             yield "times", np.array([medium.fps, medium.total_frames, medium.seconds, *medium.frame_indices])

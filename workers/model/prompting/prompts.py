@@ -35,6 +35,7 @@ from workers.model.prompting.processors import (
 from workers.model.prompting.templates import ChatTemplate
 from workers.model.prompting.token_bytes import TokenBytes
 from workers.model.prompting.voxtral_sounds import transcription_ending
+from workers.model.prompting.visual_budget import image_options
 from workers.model.special_tokens import special_ids
 
 
@@ -94,7 +95,8 @@ class Prompter:
                 param="messages",
                 code="unsupported_modality",
             )
-        options = {"add_generation_prompt": add_generation_prompt, "processor_kwargs": video_options(media)}
+        wishes = video_options(media) | image_options(self._original, media)
+        options = {"add_generation_prompt": add_generation_prompt, "processor_kwargs": wishes}
         with self._borrowed_processor() as processor:
             try:
                 features = self._format.apply(processor, conversation, options, tools)
