@@ -17,7 +17,6 @@ from service.contract.job_objects import JobList, JobObject, wire_id
 from service.contract.lifecycle import JobState
 from service.contract.replies import usage_body
 from service.contract.webhooks import WebhookList
-from service.contract.webhooks import WebhookList
 from service.store.jobs import JobView
 from service.store.progress import Counts
 from service.store.tables import Batch, File
