@@ -34,8 +34,8 @@ from workers.model.prompting.processors import (
 )
 from workers.model.prompting.templates import ChatTemplate
 from workers.model.prompting.token_bytes import TokenBytes
-from workers.model.prompting.voxtral_sounds import transcription_ending
 from workers.model.prompting.visual_budget import image_options
+from workers.model.prompting.voxtral_sounds import transcription_ending
 from workers.model.special_tokens import special_ids
 
 
