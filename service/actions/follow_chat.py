@@ -28,10 +28,14 @@ class Quiet:
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """The job succeeded. body: the whole completion. rest: what of its choices no delta has carried."""
+    """The job succeeded. body: the whole completion. rest: what of its choices no delta has carried.
+
+    is_reused: an equal request has had this answer before.
+    """
 
     body: dict[str, Any]
     rest: tuple[Delta, ...]
+    is_reused: bool = False
 
 
 ChatEvent: TypeAlias = Delta | Quiet | Replied
@@ -110,10 +114,10 @@ class _Follower:
         return view
 
     def _replied(self, view: JobView) -> Replied:
-        body = view.result or {}
+        body, is_reused = view.result or {}, "reused_from" in (view.provenance or {})
         if not self._with_deltas:
-            return Replied(body, ())
-        return Replied(body, tuple(self._told.rest_of(told_by(view.endpoint, body))))
+            return Replied(body, (), is_reused)
+        return Replied(body, tuple(self._told.rest_of(told_by(view.endpoint, body))), is_reused)
 
 
 def _attempt_to_follow(view: JobView) -> int:

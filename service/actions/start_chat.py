@@ -9,6 +9,7 @@ from service.actions.parts import Parts
 from service.actions.readiness import require_model
 from service.contract.callers import Caller
 from service.contract.endpoints import CHAT
+from service.contract.equal_requests import is_deterministic
 from service.contract.openai import ChatRequest
 from service.contract.tickets import Wake
 from service.store import jobs
@@ -17,11 +18,15 @@ from service.store.jobs import NewJob
 
 @dataclass(frozen=True, slots=True)
 class StartedChat:
-    """A chat that waits for its worker. created: Unix seconds. model: the name under which it is served."""
+    """A chat that waits for its worker. created: Unix seconds. model: the name under which it is served.
+
+    may_reuse: an answer that an equal request has had may be its own.
+    """
 
     job_id: int
     created: int
     model: str
+    may_reuse: bool = False
 
 
 def start_chat(
@@ -32,11 +37,12 @@ def start_chat(
     *,
     wait_for_model: bool = False,
     path_model: str | None = None,
+    use_cache: bool = False,
 ) -> StartedChat:
     """Store a conversation and ring. raw: the body that `request` was read from, which is what the worker will read.
 
     With no worker ready this is ModelNotReady at once, unless the caller chose to wait for one. path_model: the model
-    that the request's address names.
+    that the request's address names. use_cache: an answer that an equal request has had will do.
     """
     return start_request(
         parts,
@@ -46,6 +52,7 @@ def start_chat(
         streams=bool(request.stream),
         wait_for_model=wait_for_model,
         path_model=path_model,
+        reuse=use_cache and parts.settings.answer_cache_seconds > 0 and is_deterministic(request),
     )
 
 
@@ -59,6 +66,7 @@ def start_request(
     streams: bool = False,
     wait_for_model: bool = False,
     path_model: str | None = None,
+    reuse: bool = False,
 ) -> StartedChat:
     """The same for any endpoint whose requests have a listener. raw: what the desk reads, as JSON."""
     model = served_name(parts, model_name, path_model)
@@ -72,6 +80,7 @@ def start_request(
         payload=payload,
         endpoint=endpoint,
         streams=streams,
+        reuse=reuse,
         # Should this process die, nobody listens any more, and the job must not wait for ever.
         expires_in_seconds=parts.settings.chat_timeout_seconds,
     )
@@ -79,4 +88,4 @@ def start_request(
         job_id = jobs.insert_chat(db, new)
     parts.streams.keep_alive(job_id)
     parts.doorbell.ring(Wake(model))
-    return StartedChat(job_id, int(time.time()), model)
+    return StartedChat(job_id, int(time.time()), model, reuse)

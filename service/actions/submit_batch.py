@@ -71,6 +71,7 @@ def create_batch(
             window_seconds=window_seconds,
             metadata=options.metadata,
             token_budget=options.token_budget,
+            dedupe=options.dedupe,
         ),
         batch_id,
     )

@@ -63,6 +63,7 @@ def batch_object(row: Batch, counts: Counts) -> BatchObject:
         priority=row.priority,
         paused_at=_whole(row.paused_at),
         token_budget=row.token_budget,
+        dedupe=row.dedupe,
         retry_of=row.retry_of,
     )
 

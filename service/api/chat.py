@@ -16,8 +16,8 @@ from service.actions.follow_chat import ChatEvent, Quiet, Replied
 from service.actions.start_chat import StartedChat, start_chat
 from service.api.context import current_caller, current_parts, current_request
 from service.api.errors import REFUSALS
-from service.api.headers import ChatHeaders, name_ignored
-from service.api.listening import first_word, listen, reply_in
+from service.api.headers import ChatHeaders, name_ignored, tell_cache
+from service.api.listening import first_word, last_word, listen
 from service.api.paths import current_path_model
 from service.api.sse import (
     DONE,
@@ -43,21 +43,32 @@ def create_completion(header: ChatHeaders, body: ChatRequest) -> Response:
     parts, caller = current_parts(), current_caller()
     raw = current_request().raw_body()
     chat = start_chat(
-        parts, caller, body, raw, wait_for_model=header.wait_for_model, path_model=current_path_model()
+        parts,
+        caller,
+        body,
+        raw,
+        wait_for_model=header.wait_for_model,
+        path_model=current_path_model(),
+        use_cache=header.use_cache,
     )
     events = listen(parts, caller, chat.job_id, with_deltas=bool(body.stream))
-    response = _stream(events, chat, body) if body.stream else _whole(events)
+    response = _stream(events, chat, body) if body.stream else _whole(events, chat)
     name_ignored(response, ignored_fields(body))
     return response
 
 
-def _whole(events: Iterator[ChatEvent]) -> Response:
-    return Response(orjson.dumps(reply_in(events)), content_type="application/json")
+def _whole(events: Iterator[ChatEvent], chat: StartedChat) -> Response:
+    reply = last_word(events)
+    response = Response(orjson.dumps(reply.body), content_type="application/json")
+    tell_cache(response, chat, reply)
+    return response
 
 
 def _stream(events: Generator[ChatEvent, None, None], chat: StartedChat, body: ChatRequest) -> Response:
     first = first_word(events)
-    return event_stream(_Told(chat, body).events(first, events))
+    response = event_stream(_Told(chat, body).events(first, events))
+    tell_cache(response, chat, first)
+    return response
 
 
 class _Told:

@@ -41,6 +41,7 @@ class SubmitQuery(BaseModel):
     completion_window: str | None = None
     base_dir: str | None = None
     token_budget: int | None = Field(default=None, ge=1, le=2**53)
+    dedupe: bool = False
     model: str | None = None
     prompt: str | None = None
     max_tokens: int | None = Field(default=None, ge=1)
@@ -126,6 +127,7 @@ def _options(query: SubmitQuery) -> BatchOptions:
             completion_window=query.completion_window,
             base_dir=query.base_dir,
             token_budget=query.token_budget,
+            dedupe=query.dedupe,
             defaults={name: value for name, value in defaults.items() if value is not None},
         )
     except ValidationError as error:

@@ -31,9 +31,14 @@ def listen(
 
 def reply_in(events: Iterator[ChatEvent]) -> dict[str, Any]:
     """The body that the job replied with, once it is there."""
+    return last_word(events).body
+
+
+def last_word(events: Iterator[ChatEvent]) -> Replied:
+    """The reply, once it is there."""
     for event in events:
         if isinstance(event, Replied):
-            return event.body
+            return event
     raise AssertionError("a job ends with its reply or an error")
 
 

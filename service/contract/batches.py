@@ -42,6 +42,7 @@ class BatchOptions(BaseModel):
     priority: 1 goes first, 100 last; chats are 0. defaults: request fields, and `prompt`, for lines that do not say.
     base_dir: a folder on the workers' machine, inside an allowed root, at which relative media paths start.
     token_budget: the batch stops once its results have used so many tokens, what is under way apart.
+    dedupe: equal requests of the tenant are computed once, where their answers would be the same.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -53,6 +54,7 @@ class BatchOptions(BaseModel):
     defaults: dict[str, Any] = Field(default_factory=dict)
     base_dir: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     token_budget: TokenBudget | None = None
+    dedupe: bool = False
 
     @field_validator("endpoint")
     @classmethod
@@ -150,6 +152,7 @@ class BatchObject(BaseModel):
     priority: int = DEFAULT_PRIORITY
     paused_at: int | None = None
     token_budget: int | None = None
+    dedupe: bool = False
     retry_of: str | None = None
 
 

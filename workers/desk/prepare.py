@@ -19,7 +19,7 @@ from service.errors import SluiceError
 from workers.desk.answers import Answer
 from workers.desk.probabilities import ProbabilityWriter
 from workers.desk.prompts import MediaLoader, Prompts
-from workers.desk.reuse import Reuse, Waiting, may_reuse
+from workers.desk.reuse import Reuse, Waiting
 from workers.desk.sampling import check_length, check_tokens, samplings
 from workers.desk.seats import Seat
 from workers.desk.tokens import TokenCounter
@@ -84,7 +84,7 @@ class Preparer:
 
     def _found(self, seat: Seat, request: ChatRequest) -> Succeeded | Waiting | None:
         """The answer of an equal request, or that it is under way; None: this one is to be computed."""
-        if not may_reuse(seat.job, request):
+        if not self.reuse.allows(seat.job, request):
             return None
         messages = self._prompts.with_file_kinds(seat.job, request.messages)
         return self.reuse.look(seat, request.model_copy(update={"messages": messages}))

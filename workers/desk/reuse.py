@@ -29,11 +29,6 @@ class Waiting:
     """Said of a seat that waits for another one's answer."""
 
 
-def may_reuse(job: ClaimedJob, request: ChatRequest) -> bool:
-    """Whether an equal request's answer would do."""
-    return job.reuse and job.endpoint == CHAT and is_deterministic(request)
-
-
 class Reuse:
     """What one model's requests may be given again. Used by many threads.
 
@@ -54,10 +49,19 @@ class Reuse:
         """Who prepares a seat that waited and is to be computed after all."""
         self._resume = resume
 
+    def allows(self, job: ClaimedJob, request: ChatRequest) -> bool:
+        """Whether an equal request's answer would do."""
+        return (
+            job.reuse
+            and job.endpoint == CHAT
+            and self._parts.settings.answer_cache_seconds > 0
+            and is_deterministic(request)
+        )
+
     def look(self, seat: Seat, request: ChatRequest) -> Succeeded | Waiting | None:
         """An answer that an equal request has had, or word that it is under way; None: the seat is to be computed.
 
-        request: one that may be reused, with a kind in every part that names a file.
+        request: one that `allows` allows, with a kind in every part that names a file.
         """
         found = [self._content_of(ref, seat.job.tenant_id) for ref in media_refs(request)]
         contents = tuple(content for content in found if content is not None)

@@ -11,6 +11,9 @@ from wire_server import Wire
 
 from sluice.client import Client
 
+# Every test means its request to be computed, whatever another test has asked before.
+ANEW = {"x-use-cache": "false"}
+
 
 @pytest.fixture(scope="session")
 def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
@@ -33,7 +36,9 @@ def _key_of(tenant: str, folder: Path) -> str:
 @pytest.fixture
 def client(wire: Wire) -> Iterator[openai.OpenAI]:
     """OpenAI's own client, as the tenant `cats`."""
-    with openai.OpenAI(base_url=f"{wire.url}/v1", api_key=wire.cats, max_retries=0, timeout=60) as opened:
+    with openai.OpenAI(
+        base_url=f"{wire.url}/v1", api_key=wire.cats, max_retries=0, timeout=60, default_headers=ANEW
+    ) as opened:
         yield opened
 
 
@@ -52,4 +57,5 @@ def dogs(wire: Wire) -> Iterator[httpx.Client]:
 
 
 def _raw(wire: Wire, secret: str) -> httpx.Client:
-    return httpx.Client(base_url=wire.url, headers={"Authorization": f"Bearer {secret}"}, timeout=60)
+    headers = {"Authorization": f"Bearer {secret}", **ANEW}
+    return httpx.Client(base_url=wire.url, headers=headers, timeout=60)
