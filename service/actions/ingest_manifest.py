@@ -12,6 +12,8 @@ from service.actions.close_batches import close_batches
 from service.actions.ingest_retry import ingest_retry
 from service.actions.known_models import known_models, unknown_model
 from service.actions.parts import Parts
+from service.actions.scan_manifest import scan_manifest
+from service.contract.endpoints import PREFLIGHT
 from service.contract.jobs import PayloadRef
 from service.contract.manifest import Defaults, LineError, parse_line, too_long
 from service.contract.manifest_lines import Chunk, RawLine, read_chunk
@@ -38,6 +40,14 @@ def ingest_manifest(parts: Parts, batch_id: str) -> None:
     if batch.retry_of is not None:
         ingest_retry(parts, batch_id)
         return
+    if batch.endpoint == PREFLIGHT:
+        scan_manifest(parts, batch)
+    else:
+        _make_jobs(parts, batch, last_line)
+    close_batches(parts, {batch_id})
+
+
+def _make_jobs(parts: Parts, batch: Batch, last_line: int) -> None:
     ingest = _Ingest(parts, batch, last_line)
     try:
         stream = parts.blobs.open(batch.manifest, batch.ingest_offset)
@@ -46,7 +56,6 @@ def ingest_manifest(parts: Parts, batch_id: str) -> None:
     else:
         with stream:
             ingest.run(stream)
-    close_batches(parts, {batch_id})
 
 
 class _Ingest:
@@ -57,7 +66,7 @@ class _Ingest:
         self._batch = batch
         self._offset = batch.ingest_offset
         self._last_line = last_line
-        self._defaults = Defaults.from_dict(batch.defaults or {}, batch.base_dir)
+        self._defaults = Defaults.from_dict(batch.defaults or {}, batch.base_dir, batch.endpoint)
         self._models = known_models(parts)
         self._inline_bytes = parts.settings.inline_body_bytes
 

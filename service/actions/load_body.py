@@ -8,7 +8,7 @@ from service.store import batches
 
 
 def load_body(parts: Parts, job: ClaimedJob) -> bytes:
-    """The OpenAI chat body as JSON bytes. A long one is read from its blob; a batch's is a line of its manifest."""
+    """The request as JSON bytes. A long one is read from its blob; a batch's is a line of its manifest."""
     if job.payload is None:
         return job.body or b"{}"
     raw = parts.blobs.read_range(job.payload.blob, job.payload.offset, job.payload.length)
@@ -22,4 +22,4 @@ def _defaults(parts: Parts, batch_id: str) -> Defaults:
         batch = batches.find(db, batch_id)
     if batch is None:
         raise NotFound("The batch of this request is gone.")
-    return Defaults.from_dict(batch.defaults or {}, batch.base_dir)
+    return Defaults.from_dict(batch.defaults or {}, batch.base_dir, batch.endpoint)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from service.contract.manifest import ENDPOINT
+from service.contract.endpoints import BATCHED, CHAT
 from service.contract.plain_errors import Refused
 
 DEFAULT_PRIORITY = 10
@@ -47,7 +47,7 @@ class BatchOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    endpoint: str = ENDPOINT
+    endpoint: str = CHAT
     completion_window: Window = None
     metadata: Metadata | None = None
     priority: Priority = DEFAULT_PRIORITY
@@ -59,8 +59,8 @@ class BatchOptions(BaseModel):
     @field_validator("endpoint")
     @classmethod
     def _is_ours(cls, endpoint: str) -> str:
-        if endpoint != ENDPOINT:
-            raise Refused(f"`endpoint` must be {ENDPOINT}.", code="invalid_endpoint")
+        if endpoint not in BATCHED:
+            raise Refused(f"`endpoint` must be {' or '.join(BATCHED)}.", code="invalid_endpoint")
         return endpoint
 
     @property

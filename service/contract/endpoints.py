@@ -18,6 +18,8 @@ TOKENIZE = "/v1/tokenize"
 DETOKENIZE = "/v1/detokenize"
 TRANSCRIBE = "/v1/audio/transcriptions"
 PREFLIGHT = "/v1/preflight"
+# Those whose requests may stand on a manifest's lines.
+BATCHED = (CHAT, RESPONSES)
 # The desk answers these itself; the model computes nothing for them, and so nobody pays for their tokens.
 WITHOUT_ENGINE = frozenset({TOKENIZE, DETOKENIZE, PREFLIGHT})
 

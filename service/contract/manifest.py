@@ -1,4 +1,4 @@
-"""A manifest's lines: OpenAI batch lines, bare chat bodies, or our short form. All become OpenAI chat bodies.
+"""A manifest's lines: OpenAI batch lines, bare request bodies, or our short form, which becomes a chat body.
 
 Only the shape is checked here, fast; the desk reads the whole request and its errors name the field.
 """
@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from service.contract.chat import read_chat_request
+from service.contract.endpoints import CHAT, RESPONSES
 from service.contract.manifest_lines import BOM
 from service.contract.manifest_paths import locate_in_messages
+from service.contract.manifest_responses import response_line_body
 from service.contract.manifest_short import (
     MEDIA_OPTIONS,
     REQUEST_FIELDS,
@@ -21,13 +23,12 @@ from service.contract.manifest_short import (
 )
 from service.errors import BadRequest
 
-ENDPOINT = "/v1/chat/completions"
 DEFAULT_MODEL = "default"
 MAX_ID_CHARACTERS = 512
 
 
 class ManifestLine(NamedTuple):
-    """A line that may become a job. body: OpenAI chat body as JSON. model: as the line names it.
+    """A line that may become a job. body: a request of its batch's endpoint as JSON. model: as the line names it.
 
     custom_id: None for a short line that gives none; it then goes by its number.
     """
@@ -51,15 +52,18 @@ class Defaults:
     """What a submission says for all lines; a line's own fields win.
 
     fields: request fields (model, max_tokens, …). short: what only short lines take (prompt, system, fps, …).
-    base_dir: the folder, on the workers' machine, at which relative paths start.
+    base_dir: the folder, on the workers' machine, at which relative paths start. endpoint: whose requests they are.
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     short: Mapping[str, Any] = field(default_factory=dict)
     base_dir: str | None = None
+    endpoint: str = CHAT
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any], base_dir: str | None = None) -> "Defaults":
+    def from_dict(
+        cls, raw: Mapping[str, Any], base_dir: str | None = None, endpoint: str = CHAT
+    ) -> "Defaults":
         """Read and check a submission's `defaults`."""
         fields = {name: value for name, value in raw.items() if name in REQUEST_FIELDS}
         short = {name: value for name, value in raw.items() if name in MEDIA_OPTIONS or name in WORD_FIELDS}
@@ -70,7 +74,7 @@ class Defaults:
             read_chat_request(chat_body(trial, base_dir))
         except BadRequest as error:
             raise BadRequest(error.message, param="defaults", code=error.code, hint=error.hint) from None
-        return cls(fields, short, base_dir)
+        return cls(fields, short, base_dir, endpoint)
 
 
 def parse_line(raw: bytes, line_no: int, defaults: Defaults) -> ManifestLine | LineError:
@@ -86,7 +90,7 @@ def parse_line(raw: bytes, line_no: int, defaults: Defaults) -> ManifestLine | L
 
 
 def body_of(raw: bytes, line_no: int, defaults: Defaults) -> bytes:
-    """The chat body of a line that was accepted before and stayed in its manifest."""
+    """The request of a line that was accepted before and stayed in its manifest."""
     line = parse_line(raw, line_no, defaults)
     if isinstance(line, LineError):
         raise line.error
@@ -173,13 +177,16 @@ def _custom_id(line: dict[str, Any]) -> str | None:
 
 def _body(line: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
     if "body" in line or "url" in line:
-        body = _unwrapped(line)
+        # A preflight's lines are those of the chats that it looks at.
+        body = _unwrapped(line, RESPONSES if defaults.endpoint == RESPONSES else CHAT)
         prefix = "body."
-    elif "messages" in line:
+    elif "messages" in line or defaults.endpoint == RESPONSES:
         body = {name: value for name, value in line.items() if name not in ("id", "custom_id")}
         prefix = ""
     else:
         return _with_model(chat_body({**defaults.short, **_filled(line, defaults)}, defaults.base_dir), "")
+    if defaults.endpoint == RESPONSES:
+        return _with_model(response_line_body(body, defaults.fields, defaults.base_dir, prefix), prefix)
     messages = body.get("messages")
     if type(messages) is not list or not messages:
         raise BadRequest(
@@ -196,9 +203,9 @@ def _body(line: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
     return _with_model(_filled(body, defaults), prefix)
 
 
-def _unwrapped(line: dict[str, Any]) -> dict[str, Any]:
-    if line.get("url", ENDPOINT) != ENDPOINT:
-        raise BadRequest(f"`url` must be {ENDPOINT}.", param="url", code="invalid_url")
+def _unwrapped(line: dict[str, Any], endpoint: str) -> dict[str, Any]:
+    if line.get("url", endpoint) != endpoint:
+        raise BadRequest(f"`url` must be {endpoint}.", param="url", code="invalid_url")
     if line.get("method", "POST") != "POST":
         raise BadRequest("`method` must be POST.", param="method")
     body = line.get("body")
