@@ -19,6 +19,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     torch.set_num_threads(1)
     # No Celery worker hears the doorbell here, so the device looks for work often.
     options = {"quant_bits": None, "poll_seconds": 0.02, "num_preparers": 0}
+    # Who asks the same again wants to see it computed again.
+    options["answer_cache_seconds"] = 0
     with service(tmp_path_factory.mktemp("served"), **options) as (parts, url, _):
         device = Device(parts)
         device.start()
