@@ -1,8 +1,10 @@
 """/openapi.json, drawn from the models that validate, and /docs, a page to try what it describes."""
 
+from collections.abc import Mapping
 from importlib.resources import files
 
 from flask import Response, request
+from flask_openapi3.models.path_item import PathItem
 from flask_openapi3.openapi import OpenAPI
 from markupsafe import escape
 
@@ -47,13 +49,24 @@ ASSETS = {
     "swagger-ui-bundle.js": ("js/swagger-ui-bundle.js", "text/javascript"),
 }
 ASSET_SECONDS = 24 * 3600
+METHODS = frozenset({"get", "post", "put", "patch", "delete"})
 
 
 def describe(app: OpenAPI) -> None:
     """Give the app its document and the page. Neither needs a key: they say nothing about anybody's work."""
+    _sort_into_sections(app.paths)
     app.add_url_rule("/openapi.json", "openapi", lambda: app.api_doc)
     app.add_url_rule("/docs", "docs", _page)
     app.add_url_rule("/docs/<asset>", "docs_asset", _asset)
+
+
+def _sort_into_sections(paths: Mapping[str, PathItem]) -> None:
+    """Name the section of the page that each operation stands in: what comes after /v1, or else the server's own."""
+    for path, item in paths.items():
+        first, _, rest = path.removeprefix("/").partition("/")
+        section = rest.partition("/")[0].replace("_", " ") if first == "v1" else "server"
+        for method in item.model_fields_set & METHODS:
+            getattr(item, method).tags = [section]
 
 
 def _page() -> Response:
