@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from service.actions.parts import Parts
+from service.contract.endpoints import PREFLIGHT
 from service.contract.files import BATCH_OUTPUT
 from service.contract.lifecycle import JobState
 from service.contract.output_lines import output_line
@@ -33,6 +34,10 @@ def export_results(parts: Parts, batch_id: str) -> None:
 
 
 def _export(parts: Parts, batch: Batch, counts: Counts) -> None:
+    if batch.endpoint == PREFLIGHT:
+        with parts.database.transaction() as db:
+            batches.complete(db, batch.id)
+        return
     num_failed = counts.ended - counts.succeeded
     output = _write(parts, batch, "output", succeeded=True) if counts.succeeded else None
     errors = _write(parts, batch, "errors", succeeded=False) if num_failed else None

@@ -36,7 +36,7 @@ def submit_batch(
     with parts.database.transaction() as db:
         batch_id = make_once(db, caller, once, new_id)
         if batch_id == new_id:
-            file = _manifest_file(db, caller, wanted.input_file_id)
+            file = manifest_file(db, caller, wanted.input_file_id)
             create_batch(db, batch_id, caller, file, wanted, parts.settings)
     parts.doorbell.ring(Ingest(batch_id))
     return get_batch(parts, caller, batch_id)
@@ -77,7 +77,8 @@ def create_batch(
     )
 
 
-def _manifest_file(db: Session, caller: Caller, file_id: str) -> File:
+def manifest_file(db: Session, caller: Caller, file_id: str) -> File:
+    """A caller's uploaded manifest; NotFound or BadRequest if the file is none."""
     file = files.get(db, caller.tenant_id, file_id) if is_file_id(file_id) else None
     if file is None:
         raise unknown_file("input_file_id")

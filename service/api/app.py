@@ -22,6 +22,7 @@ from service.api import (
     jobs,
     metrics,
     models,
+    preflight,
     quotas,
     responses,
     tokens,
@@ -34,7 +35,7 @@ from service.api.paths import OtherPaths
 from service.api.request import ApiRequest
 from service.settings import Settings
 
-UPLOADS = frozenset({"files.create_file", "jobs.create_job"})
+UPLOADS = frozenset({"files.create_file", "jobs.create_job", "preflight.create_preflight"})
 BLUEPRINTS = (
     chat.api,
     responses.api,
@@ -44,6 +45,7 @@ BLUEPRINTS = (
     batches.api,
     batch_controls.api,
     jobs.api,
+    preflight.api,
     webhooks.api,
     models.api,
     usage.api,
