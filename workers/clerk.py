@@ -4,6 +4,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from service.actions.export_results import export_results
+from service.actions.forget_answers import forget_answers
 from service.actions.ingest_manifest import ingest_manifest
 from service.actions.parts import Parts
 from service.contract.lifecycle import WorkerRole
@@ -24,7 +25,9 @@ class Clerk:
         self._courier = Courier(parts)
         self._hands = ThreadPoolExecutor(1, thread_name_prefix="clerk")
         self._begun: set[Ticket] = set()
-        calls = KeeperCalls(lease_lost=self._presence.enter, unrung=self._take)
+        calls = KeeperCalls(
+            lease_lost=self._presence.enter, unrung=self._take, tidy=lambda: forget_answers(self._parts)
+        )
         self._keeper = Keeper(parts, self._presence, calls)
 
     def start(self) -> None:

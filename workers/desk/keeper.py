@@ -17,6 +17,7 @@ from workers.presence import Presence
 log = logging.getLogger(__name__)
 
 LISTENER_SECONDS = 2.0
+TIDY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,14 @@ class KeeperCalls:
 
     lease_lost: others may hold our jobs now. cancel: these of our jobs shall end. listeners: look whether the
     clients of our chats are still there. unrung: work that no ticket could be sent for, the broker being away.
+    tidy: clear away what has grown old.
     """
 
     lease_lost: Callable[[], None]
     cancel: Callable[[set[int]], None] = lambda job_ids: None
     listeners: Callable[[], None] = lambda: None
     unrung: Callable[[list[Ticket]], None] = lambda tickets: None
+    tidy: Callable[[], object] = lambda: None
 
 
 class Keeper:
@@ -54,7 +57,7 @@ class Keeper:
 
     def _run(self) -> None:
         settings = self._parts.settings
-        next_beat = next_reap = next_listen = 0.0
+        next_beat = next_reap = next_listen = next_tidy = 0.0
         while not self._closed.is_set():
             now = time.monotonic()
             if now >= next_beat:
@@ -66,9 +69,12 @@ class Keeper:
             if now >= next_listen:
                 self._guarded(self._listen)
                 next_listen = now + LISTENER_SECONDS
+            if now >= next_tidy:
+                self._guarded(self._calls.tidy)
+                next_tidy = now + TIDY_SECONDS * random.uniform(0.8, 1.2)
             self._closed.wait(max(0.05, min(next_beat, next_reap, next_listen) - time.monotonic()))
 
-    def _guarded(self, duty: Callable[[], None]) -> None:
+    def _guarded(self, duty: Callable[[], object]) -> None:
         try:
             duty()
         except DATABASE_AWAY as exception:
