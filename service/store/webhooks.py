@@ -69,7 +69,8 @@ def num_pending(db: Session, webhook_ids: Sequence[str]) -> Mapping[str, int]:
     pending = select(WebhookDelivery.webhook_id, func.count()).where(
         WebhookDelivery.webhook_id.in_(webhook_ids)
     )
-    return dict(db.execute(pending.group_by(WebhookDelivery.webhook_id)).tuples().all())
+    counts = db.execute(pending.group_by(WebhookDelivery.webhook_id)).all()
+    return {row[0]: row[1] for row in counts}
 
 
 def change(db: Session, tenant_id: str, webhook_id: str, changes: Mapping[str, Any]) -> Webhook | None:
