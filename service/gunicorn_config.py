@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 from service.actions.authenticate import require_safe_address
+from service.api.lasting import CLOSING
 from service.errors import ConfigurationError
 from service.settings import Settings
 from service.store.database import Database
@@ -35,6 +36,11 @@ def on_starting(server: Any) -> None:
         raise SystemExit(1) from None
     finally:
         database.close()
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let answers that would last for hours end when the server stops."""
+    worker.wsgi.extensions[CLOSING] = lambda: not worker.alive
 
 
 def _host(address: Any) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from service.actions.door import Door
 from service.actions.in_hand import InHand
 from service.actions.meters import Meters
+from service.actions.watches import Watches
 from service.channels.addresses import Reach
 from service.channels.blobs import Blobs
 from service.channels.dialer import Dialer
@@ -27,6 +28,7 @@ class Parts:
 
     door: who came in lately. meters, rates: what tenants may use and what they have used.
     dialer: the way to addresses that strangers name. exporting: the batches whose files this process is writing.
+    watches: those that somebody watches.
     """
 
     settings: Settings
@@ -38,6 +40,7 @@ class Parts:
     meters: Meters
     rates: Rates
     dialer: Dialer
+    watches: Watches
     exporting: InHand = field(default_factory=InHand)
 
     def close(self) -> None:
@@ -68,5 +71,6 @@ def assemble(settings: Settings, *, only_looks_up: bool = False, is_waited_for: 
         door=Door(database),
         meters=Meters(settings, database),
         rates=Rates(settings.redis_url),
+        watches=Watches(database),
         dialer=Dialer(Reach.parse(settings.allow_addresses, http=settings.allow_http)),
     )

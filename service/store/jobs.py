@@ -234,9 +234,9 @@ def page(
 def _known_as(tenant_id: str, custom_id: str) -> CompoundSelect[int]:
     """Ids of a tenant's jobs of one custom_id: each batch is asked, whose ids are indexed, and the rest."""
     known = select(Job.id).where(Job.custom_id == custom_id)
-    his = select(Batch.id).where(Batch.tenant_id == tenant_id)
+    of_tenant = select(Batch.id).where(Batch.tenant_id == tenant_id)
     single = known.where(Job.tenant_id == tenant_id, Job.batch_id.is_(None))
-    return union_all(known.where(Job.batch_id.in_(his)), single)
+    return union_all(known.where(Job.batch_id.in_(of_tenant)), single)
 
 
 def count_queued(db: Session, models: Collection[str], job_class: JobClass | None = None) -> int:

@@ -90,9 +90,8 @@ def _is_over(db: Session, batch_id: str) -> bool:
 
 def _among_skipped(db: Session, batch_id: str, reached: ResultCursor, left: int) -> Frontier:
     lines = _skipped(batch_id, reached.last_line).with_only_columns(Job.line_no, maintain_column_froms=True)
-    found = list(db.scalars(lines.limit(left + 1)))
-    told = found[:left]
-    cursor = reached.at_line(told[-1]) if told else reached
+    found = [line for line in db.scalars(lines.limit(left + 1)) if line is not None]
+    cursor = reached.at_line(max(found[:left])) if found[:left] else reached
     return Frontier(cursor, is_complete=len(found) <= left)
 
 
