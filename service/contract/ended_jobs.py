@@ -10,7 +10,7 @@ from service.contract.lifecycle import JobState
 class EndedJob:
     """One ended job of a batch. body: JSON bytes of its reply or its error; None if it was cancelled or expired.
 
-    provenance: JSON bytes. finished_at: seconds since 1970.
+    provenance: JSON bytes. finished_at: seconds since 1970. is_over_budget: cancelled since the budget was spent.
     """
 
     job_id: int
@@ -23,6 +23,7 @@ class EndedJob:
     body: bytes | None = None
     provenance: bytes | None = None
     usage: Usage = field(default_factory=Usage)
+    is_over_budget: bool = False
 
     @property
     def known_as(self) -> str | None:

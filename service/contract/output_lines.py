@@ -8,16 +8,38 @@ from service.contract.ended_jobs import EndedJob
 from service.contract.lifecycle import JobState
 from service.contract.replies import usage_body
 
+RETRY_HINT = "Retry the batch: POST /v1/batches/{batch_id}/retry."
+_CAN_BE_RETRIED = {"retryable": True, "hint": RETRY_HINT}
 NEVER_RAN = {
     JobState.CANCELLED: {
         "code": "batch_cancelled",
         "message": "This request was not run: the batch was cancelled.",
+        **_CAN_BE_RETRIED,
     },
     JobState.EXPIRED: {
         "code": "batch_expired",
         "message": "This request was not run: the batch's completion window has passed.",
+        **_CAN_BE_RETRIED,
     },
 }
+_OVER_BUDGET = {
+    "code": "token_budget_reached",
+    "message": "This request was not run: the batch had used up its token budget.",
+    **_CAN_BE_RETRIED,
+}
+
+
+def why_not_run(job: EndedJob) -> dict[str, Any] | None:
+    """The error of a job that was cancelled or has expired; None for any other."""
+    return _OVER_BUDGET if job.is_over_budget else NEVER_RAN.get(job.state)
+
+
+def why_failed(job: EndedJob) -> dict[str, Any]:
+    """The error of a job that failed or died, and `status`, with what to do about it where we know."""
+    error: dict[str, Any] = orjson.loads(job.body or b"{}")
+    if error.get("retryable"):
+        error.setdefault("hint", RETRY_HINT)
+    return error
 
 
 def output_line(job: EndedJob) -> bytes:
@@ -44,7 +66,7 @@ def _line(job: EndedJob) -> dict[str, Any]:
         "id": f"batch_req_{job.job_id}",
         "custom_id": job.known_as,
         "response": _response(job),
-        "error": NEVER_RAN.get(job.state),
+        "error": why_not_run(job),
         "provenance": None if job.provenance is None else orjson.Fragment(job.provenance),
     }
 
@@ -54,7 +76,7 @@ def _response(job: EndedJob) -> dict[str, Any] | None:
         return None
     status, body = 200, orjson.Fragment(job.body or b"null")
     if job.state is not JobState.SUCCEEDED:
-        error: dict[str, Any] = orjson.loads(job.body or b"{}")
+        error = why_failed(job)
         status = error.pop("status", 500)
         body = {"error": error | {"line": job.line_no}}
     return {"status_code": status, "request_id": f"req_{job.job_id}", "body": body}

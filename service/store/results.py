@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import orjson
-from sqlalchemy import insert, select
+from sqlalchemy import case, exists, false, insert, select
 from sqlalchemy.orm import Session
 
 from service.contract.ended_jobs import EndedJob
@@ -15,7 +15,7 @@ from service.contract.lifecycle import WITH_RESULT, JobState
 from service.errors import SluiceError
 from service.store import progress
 from service.store.database import AnyRow
-from service.store.tables import Job, Result
+from service.store.tables import Batch, Job, Result
 
 NOTHING_USED = Usage()
 
@@ -76,6 +76,10 @@ def export_page(
 
 
 _ENDED = [state for state in JobState if state.is_terminal]
+# Of batches that have jobs, those alone have errors that were stopped; one job may have been cancelled before.
+_STOPPED = exists().where(
+    Batch.id == Job.batch_id, Batch.errors.is_not(None), Batch.cancelling_at <= Job.finished_at
+)
 ENDED_JOB = (
     Job.id,
     Job.line_no,
@@ -86,6 +90,7 @@ ENDED_JOB = (
     Job.finished_at,
     Result.body,
     Result.provenance,
+    case((Job.state == JobState.CANCELLED, _STOPPED), else_=false()).label("is_over_budget"),
     *(getattr(Result, field.name) for field in fields(Usage)),
 )
 
@@ -103,6 +108,7 @@ def ended_job(row: AnyRow) -> EndedJob:
         finished_at=row.finished_at,
         body=row.body,
         provenance=row.provenance,
+        is_over_budget=row.is_over_budget,
         usage=Usage(**spent) if row.body is not None else NOTHING_USED,
     )
 

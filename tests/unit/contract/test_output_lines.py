@@ -47,6 +47,26 @@ def test_what_never_ran_has_no_response() -> None:
         assert read["response"] is None
         assert isinstance(read["error"], dict)
         assert read["error"]["code"] == code
+        assert read["error"]["retryable"] is True
+        assert "retry" in read["error"]["hint"]
+
+
+def test_a_line_that_the_budget_did_not_reach_says_so() -> None:
+    job = EndedJob(12, 7, "a", JobState.CANCELLED, "tiny", is_over_budget=True)
+
+    error = orjson.loads(output_line(job))["error"]
+
+    assert (error["code"], error["retryable"]) == ("token_budget_reached", True)
+
+
+def test_a_failure_that_may_pass_says_how_to_try_again_and_keeps_its_own_hint() -> None:
+    for body, hint in ((b'{"retryable":true}', "retry"), (b'{"retryable":true,"hint":"Wait."}', "Wait.")):
+        read = line(JobState.FAILED, body)
+        assert isinstance(read["response"], dict)
+        assert hint in read["response"]["body"]["error"]["hint"]
+    final = line(JobState.FAILED, b'{"retryable":false}')
+    assert isinstance(final["response"], dict)
+    assert "hint" not in final["response"]["body"]["error"]
 
 
 def test_a_line_without_an_id_goes_by_its_number() -> None:
