@@ -161,6 +161,10 @@ class Client:
         """A page of jobs."""
         return list(self._get("/v1/jobs", **filters)["data"])
 
+    def usage(self, **filters: Any) -> Json:
+        """Answered requests and their tokens. filters: start, end, group_by, tenant."""
+        return self._get("/v1/usage", **filters)
+
     def download(self, file_id: str, target: Path) -> None:
         """Write a file's content to `target`, whole or not at all."""
         scratch = target.with_name(f".{target.name}.part")
