@@ -1,6 +1,7 @@
 """The chat request: what a client may ask, within bounds, and what the desk reads out of it."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
@@ -18,15 +19,24 @@ MAX_MESSAGES = 1024
 MAX_MEDIA = 256
 MAX_IGNORED_NAMES = 20
 
-# Fields that would change the answer and that we cannot obey yet, with the values that ask for nothing.
+# Fields that would change the answer and that we cannot obey, with the values that ask for nothing.
 NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "modalities": (["text"],),
+    "modalities": (["text"], []),
     "audio": (),
     "web_search_options": (),
     "chat_template": (),
     "chat_template_kwargs": ({},),
+}
+SUCCESSORS = {
+    "functions": 'Put them into `tools`, each as {"type": "function", "function": {…}}.',
+    "function_call": "Use `tools` and `tool_choice`.",
+}
+# Values that ask for what happens anyway; any other value of these fields is ignored by name.
+ANYWAY_VALUES: dict[str, tuple[Any, ...]] = {
+    "service_tier": ("auto", "default"),
+    "store": (False,),
 }
 
 
@@ -48,7 +58,7 @@ def _known_choice(value: Any) -> Any:
 class StreamOptions(Wire):
     """How a streamed answer is told."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class ChatRequest(SamplingFields):
@@ -109,7 +119,7 @@ class ChatRequest(SamplingFields):
 
 
 def _unsupported(name: str) -> Refused:
-    sentence = f"`{name}` is not supported yet. Leave it out."
+    sentence = f"`{name}` is not supported. {SUCCESSORS.get(name, 'Leave it out.')}"
     return Refused(sentence, param=name, code="unsupported_parameter")
 
 
@@ -138,8 +148,10 @@ def template_messages(request: ChatRequest) -> list[dict[str, Any]]:
 
 def ignored_fields(request: BaseModel) -> list[str]:
     """Paths of fields that we do not know and did not obey, at most MAX_IGNORED_NAMES of them."""
-    names = [name for name in _extras(request, "") if name not in NEUTRAL_VALUES]
-    return names[:MAX_IGNORED_NAMES]
+    given = request.model_extra or {}
+    silent = {*NEUTRAL_VALUES, *(name for name, values in ANYWAY_VALUES.items() if given.get(name) in values)}
+    names = (name for name in _extras(request, "") if name not in silent)
+    return list(islice(names, MAX_IGNORED_NAMES))
 
 
 def _extras(node: Any, path: str) -> Iterator[str]:

@@ -7,7 +7,13 @@ from typing import Any
 from service.actions.load_body import load_body
 from service.actions.parts import Parts
 from service.contract import endpoints
-from service.contract.chat import ChatRequest, media_refs, parse_chat_request, template_messages
+from service.contract.chat import (
+    ChatRequest,
+    ignored_fields,
+    media_refs,
+    parse_chat_request,
+    template_messages,
+)
 from service.contract.endpoints import WITHOUT_ENGINE, Asked, request_in
 from service.contract.jobs import ClaimedJob, Succeeded, Usage
 from service.contract.measured_lines import MeasuredLine
@@ -66,6 +72,7 @@ class Preparer:
         if job.endpoint in WITHOUT_ENGINE:
             return Succeeded(job, self._aside(job, raw), Usage())
         asked, options = self._asked(job, raw)
+        seat.ignored_fields = tuple(ignored_fields(asked.chat))
         if (found := self._found(seat, asked.chat)) is not None:
             return found
         try:

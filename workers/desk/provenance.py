@@ -21,7 +21,9 @@ def _facts(seat: Seat) -> dict[str, Any]:
     device_seconds: its part of the engine's steps, each step being shared evenly by the rows that it drew for.
     """
     prepared = seat.submitted_at - seat.claimed_at if seat.submitted_at else None
+    ignored = {"ignored_fields": list(seat.ignored_fields)} if seat.ignored_fields else {}
     return {
+        **ignored,
         "attempt": seat.job.attempt,
         "media": [dict(facts) for facts in seat.media],
         "queued_seconds": round(seat.job.queued_seconds, 3),

@@ -21,6 +21,7 @@ class Seat:
     """One job between claim and record. Times are monotonic seconds.
 
     digest, contents: of the request and its media, if its answer may be given again.
+    ignored_fields: of the request, which had no effect.
     media: what each of its media was, and what of it the model gets to see.
     counts: what the prompt is made of, once it is prepared. num_waiting_bytes: of its inputs, until they are taken in.
     answers: as many as the request wants; they share the prompt. reply: makes the body of them, see `Asked`.
@@ -31,6 +32,7 @@ class Seat:
     claimed_at: float = field(default_factory=time.monotonic)
     digest: bytes | None = None
     contents: tuple[Content, ...] = ()
+    ignored_fields: tuple[str, ...] = ()
     media: tuple[Mapping[str, Any], ...] = ()
     counts: "PromptCounts | None" = None
     num_waiting_bytes: int = 0

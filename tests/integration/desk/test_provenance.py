@@ -36,7 +36,7 @@ def answered(
     lines = [
         b'{"id": "picture", "image": "red.png", "prompt": "Describe this image."}\n',
         b'{"id": "clip", "video": "clip.mp4", "prompt": "Describe this video."}\n',
-        b'{"id": "text", "prompt": "Hello", "n": 2}\n',
+        b'{"custom_id": "text", "messages": [{"role": "user", "content": "Hello"}], "n": 2, "mood": "good"}\n',
         b'{"id": "broken", "image": "broken.png", "prompt": "Describe this image."}\n',
         b'{"id": "again", "image": "red.png", "prompt": "Describe this image."}\n',
     ]
@@ -56,6 +56,13 @@ def test_every_result_says_where_it_came_from(
 ) -> None:
     jobs, said, batch_id = answered
 
+    assert {name: provenance.get("ignored_fields") for name, provenance in said.items()} == {
+        "picture": None,
+        "clip": None,
+        "text": ["mood"],
+        "broken": None,
+        "again": None,
+    }
     for provenance in said.values():
         assert (provenance["model"], provenance["dtype"], provenance["device"]) == (
             "tiny-gemma4",

@@ -1,11 +1,15 @@
 """The chat request: what we obey, what we name as ignored, and what we refuse with its field."""
 
+import base64
+import re
 from typing import Any
 
 import orjson
 import pytest
 
+from service.contract.chat import ChatRequest
 from service.contract.media import MediaKind
+from service.contract.messages import for_template, with_file_kinds
 from service.contract.openai import ignored_fields, media_refs, parse_chat_request, template_messages
 from service.contract.sampling import MAX_CHOICES, seed_of
 from service.errors import BadRequest
@@ -51,7 +55,7 @@ def test_media_keep_the_order_of_the_conversation_and_say_where_they_stand():
         {"type": "image_url", "image_url": {"url": "file:///a.png", "max_pixels": 900}},
         {"type": "text", "text": "Which came first?"},
         {"type": "video_url", "video_url": {"url": "file-1", "fps": 2, "num_frames": 8}},
-        {"type": "audio_url", "audio_url": "file-2"},
+        {"type": "audio_url", "audio_url": {"url": "file-2", "start": 1.5, "end": 3}},
         {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
         {"type": "file", "file": {"file_id": "file-3", "filename": "clip.MP4"}},
     )
@@ -64,7 +68,51 @@ def test_media_keep_the_order_of_the_conversation_and_say_where_they_stand():
         (MediaKind.VIDEO, "file-3", "messages[0].content[5]"),
     ]
     assert refs[0].max_pixels == 900
-    assert (refs[1].fps, refs[1].num_frames) == (2, 8)
+    assert (refs[1].fps, refs[1].num_frames, refs[1].start) == (2, 8, None)
+    assert (refs[2].start, refs[2].end) == (1.5, 3)
+
+
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n and so on").decode()
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "url"),
+    [
+        ({"file_data": f"data:image/png;base64,{PNG}"}, "image", f"data:image/png;base64,{PNG}"),
+        ({"file_data": PNG}, "image", f"data:image/any;base64,{PNG}"),
+        ({"file_data": "AAAA", "filename": "a.wav"}, "audio", "data:audio/any;base64,AAAA"),
+        ({"file_data": "AAAA", "kind": "video"}, "video", "data:video/any;base64,AAAA"),
+        (
+            {"file_data": f"data:application/octet-stream;base64,{PNG}"},
+            "image",
+            f"data:image/any;base64,{PNG}",
+        ),
+        ({"file_id": "file-1", "kind": "audio"}, "audio", "file-1"),
+        ({"file_id": "file-1", "filename": "a.mp4", "kind": "image"}, "image", "file-1"),
+    ],
+    ids=str,
+)
+def test_what_a_file_is_says_the_request_its_type_its_name_or_its_bytes(file, kind, url):
+    [ref] = media_refs(parse_chat_request(orjson.dumps(of_parts({"type": "file", "file": file}))))
+    assert (ref.kind, ref.url) == (kind, url)
+
+
+def test_an_upload_of_which_only_its_bytes_say_the_kind_is_asked_for_once_at_its_place():
+    body = of_parts(
+        {"type": "file", "file": {"file_id": "file-1"}},
+        {"type": "file", "file": {"file_id": "file-2", "filename": "a.wav"}},
+    )
+    request = parse_chat_request(orjson.dumps(body))
+    asked = []
+
+    def kind_of(file_id: str, param: str) -> MediaKind:
+        asked.append((file_id, param))
+        return MediaKind.VIDEO
+
+    messages = with_file_kinds(request.messages, kind_of)
+
+    assert asked == [("file-1", "messages[0].content[0].file")]
+    assert for_template(messages)[0]["content"] == [{"type": "video"}, {"type": "audio"}]
 
 
 def test_low_detail_shows_the_model_a_thumbnail():
@@ -118,6 +166,69 @@ def test_every_answer_of_a_request_draws_by_a_seed_of_its_own_and_the_first_by_t
     seeds = {seed: [seed_of(choice, seed) for choice in range(MAX_CHOICES)] for seed in range(200)}
     assert all(drawn[0] == seed for seed, drawn in seeds.items())
     assert len({seed for drawn in seeds.values() for seed in drawn}) == 200 * MAX_CHOICES
+
+
+# What the official client may send besides what we obey.
+HARMLESS = {
+    "moderation": {"mode": "auto"},
+    "prediction": {"type": "content", "content": "x"},
+    "prompt_cache_key": "a",
+    "prompt_cache_retention": "24h",
+    "reasoning_effort": "low",
+    "safety_identifier": "b",
+    "service_tier": "flex",
+    "store": True,
+    "verbosity": "low",
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_the_official_client_may_send_is_ignored_by_name(name):
+    assert ignored_fields(parsed(**{name: HARMLESS[name]})) == [name]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"functions": [{"name": "look_up"}]}, "tools"),
+        ({"function_call": {"name": "look_up"}}, "tool_choice"),
+        ({"modalities": ["text", "audio"]}, "Leave it out"),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, "Leave it out"),
+        ({"web_search_options": {}}, "Leave it out"),
+    ],
+    ids=str,
+)
+def test_what_would_change_the_answer_is_refused_with_what_to_do(fields, words):
+    error = refusal(HELLO | fields)
+    assert (error.code, error.param) == ("unsupported_parameter", next(iter(fields)))
+    assert words in error.message
+
+
+NOT_NULL = {"model", "messages"}
+ANYTHING = [{"x": 1}, ["x"], "some text", -7, 1e9, 0.5, True, [[1]], [None], "", {"type": 5}]
+
+
+@pytest.mark.parametrize("name", ChatRequest.model_fields)
+def test_every_field_takes_null_or_says_that_it_does_not(name):
+    if name not in NOT_NULL:
+        assert ignored_fields(parsed(**{name: None})) == []
+        return
+    assert refusal(HELLO | {name: None}).param == name
+
+
+@pytest.mark.parametrize("name", ChatRequest.model_fields)
+def test_every_field_refuses_what_it_cannot_be_in_our_own_words(name):
+    refusals = []
+    for value in ANYTHING:
+        try:
+            parsed(**{name: value})
+        except BadRequest as error:
+            refusals.append(error)
+    assert len(refusals) >= len(ANYTHING) // 2
+    for error in refusals:
+        assert error.status == 400
+        assert (error.param or "").startswith(name)
+        assert not re.search("pydantic|Input should|Value error|validation", error.message)
 
 
 def test_unknown_fields_are_named_wherever_they_stand():
@@ -204,6 +315,19 @@ def test_unknown_fields_are_named_wherever_they_stand():
             of_parts({"type": "video_url", "video_url": {"url": "a", "fps": 0}}),
             "messages[0].content[0].video_url.fps",
         ),
+        (
+            of_parts({"type": "video_url", "video_url": {"url": "a", "start": 2, "end": 2}}),
+            "messages[0].content[0].video_url.end",
+        ),
+        (
+            of_parts({"type": "video_url", "video_url": {"url": "a", "end": 0}}),
+            "messages[0].content[0].video_url.end",
+        ),
+        (
+            of_parts({"type": "audio_url", "audio_url": {"url": "a", "start": -1}}),
+            "messages[0].content[0].audio_url.start",
+        ),
+        (of_parts("plain words"), "messages[0].content[0]"),
         (of_parts(*[{"type": "image_url", "image_url": "a"}] * 257), "messages"),
     ],
     ids=str,
@@ -220,6 +344,11 @@ def test_a_wrong_value_is_refused_with_its_field_and_no_library_text(fields, par
     [
         {"n": 1},
         {"functions": []},
+        {"service_tier": "auto"},
+        {"store": False},
+        {"modalities": ["text"]},
+        {"stream_options": {"include_usage": None}},
+        {"max_tokens": None, "stop": None, "tools": None, "metadata": None, "stream": None},
         {"tools": []},
         {"tool_choice": "none"},
         {"logprobs": False},
