@@ -51,6 +51,7 @@ def start_transcription(
     *,
     streams: bool = False,
     wait_for_model: bool = False,
+    path_model: str | None = None,
 ) -> int:
     """Store the request and ring; returns the job's id. Errors: those of `start_request`."""
     raw = orjson.dumps(request.model_dump(exclude_none=True))
@@ -62,5 +63,6 @@ def start_transcription(
         endpoint=TRANSCRIBE,
         streams=streams,
         wait_for_model=wait_for_model,
+        path_model=path_model,
     )
     return started.job_id

@@ -9,6 +9,7 @@ from service.api.context import current_caller, current_parts, current_request
 from service.api.errors import REFUSALS
 from service.api.headers import ChatHeaders, name_ignored
 from service.api.listening import listen, reply_in
+from service.api.paths import current_path_model
 from service.contract.chat import ignored_fields
 from service.contract.endpoints import DETOKENIZE, TOKENIZE
 from service.contract.tokens import DetokenizeReply, DetokenizeRequest, TokenizeReply, TokenizeRequest
@@ -31,7 +32,13 @@ def detokenize(header: ChatHeaders, body: DetokenizeRequest) -> Response:
 def _answered(endpoint: str, body: TokenizeRequest | DetokenizeRequest, header: ChatHeaders) -> Response:
     parts, caller, raw = current_parts(), current_caller(), current_request().raw_body()
     job = start_request(
-        parts, caller, body.model, raw, endpoint=endpoint, wait_for_model=header.wait_for_model
+        parts,
+        caller,
+        body.model,
+        raw,
+        endpoint=endpoint,
+        wait_for_model=header.wait_for_model,
+        path_model=current_path_model(),
     )
     reply = reply_in(listen(parts, caller, job.job_id))
     response = Response(orjson.dumps(reply), content_type="application/json")

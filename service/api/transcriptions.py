@@ -19,6 +19,7 @@ from service.api.context import current_caller, current_parts
 from service.api.errors import REFUSALS
 from service.api.headers import ChatHeaders, name_ignored
 from service.api.listening import first_word, listen, reply_in
+from service.api.paths import current_path_model
 from service.api.sse import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, ClientGone, data, event_stream
 from service.channels.blobs import chunks_of
 from service.contract.chat import ignored_fields
@@ -111,7 +112,12 @@ def _heard(form: TranscriptionForm, *, wait_for_model: bool) -> Generator[ChatEv
             temperature=form.temperature,
         )
         job_id = start_transcription(
-            parts, caller, wanted, streams=bool(form.stream), wait_for_model=wait_for_model
+            parts,
+            caller,
+            wanted,
+            streams=bool(form.stream),
+            wait_for_model=wait_for_model,
+            path_model=current_path_model(),
         )
         yield from listen(parts, caller, job_id, with_deltas=bool(form.stream))
     finally:

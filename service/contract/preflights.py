@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from service.contract.batches import BatchErrors, CreateBatch
+from service.contract.endpoints import CHAT
+from service.contract.plain_errors import Refused
 
 DEFAULT_SAMPLE = 256
 MAX_SAMPLE = 10_000
@@ -18,6 +20,13 @@ class CreatePreflight(CreateBatch):
     """POST /v1/preflight: the body that would make the batch. sample: how many lines to measure."""
 
     sample: Sample = DEFAULT_SAMPLE
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_of_chats(cls, endpoint: str) -> str:
+        if endpoint != CHAT:
+            raise Refused(f"A preflight measures requests of {CHAT} alone.", code="invalid_endpoint")
+        return endpoint
 
 
 class LineErrors(BaseModel):
