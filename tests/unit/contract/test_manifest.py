@@ -58,6 +58,12 @@ def test_a_short_line_becomes_a_chat_request_that_the_desk_can_read() -> None:
     assert (request.seed, request.model) == (3, "default")
 
 
+def test_a_short_line_may_name_an_excerpt_of_its_clips_and_sounds() -> None:
+    raw = b'{"video": "/v.mp4", "audio": "/a.wav", "image": "/i.png", "prompt": "?", "end": 4}'
+    refs = media_refs(parse_chat_request(accepted(raw, Defaults.from_dict({"start": 1.5, "end": 3})).body))
+    assert [(ref.start, ref.end) for ref in refs] == [(1.5, 4), (1.5, 4), (None, None)]
+
+
 def test_media_keeps_the_order_of_the_line_and_precedes_the_prompt() -> None:
     body = orjson.loads(accepted(b'{"audio":"/b.wav","images":["/c.png","/a.png"],"prompt":"?"}').body)
 
