@@ -79,6 +79,7 @@ def _enter(db: Session, batch: Batch, written: _Written) -> None:
         purpose=BATCH_OUTPUT,
         num_bytes=written.num_bytes,
         blob=written.blob,
+        expires_in_seconds=batch.output_expires_seconds,
     )
 
 

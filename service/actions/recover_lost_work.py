@@ -1,6 +1,7 @@
 """Find what lost workers, due times and missed bells have left behind, and set it going again."""
 
 from service.actions.close_batches import close_batches
+from service.actions.forget_expired import forget_expired
 from service.actions.parts import Parts
 from service.actions.spread_wishes import spread_wishes
 from service.actions.sweep_batches import sweep_batches
@@ -30,6 +31,7 @@ def recover_lost_work(parts: Parts) -> list[Ticket]:
     tickets += [Wake(model) for model in sorted(reaped.models | woken)]
     unrung = [ticket for ticket in tickets if not parts.doorbell.ring(ticket)]
     parts.blobs.sweep_partial()
+    forget_expired(parts)
     return unrung
 
 

@@ -70,6 +70,7 @@ def create_batch(
             completion_window=options.completion_window or f"{window_seconds // 3600}h",
             window_seconds=window_seconds,
             metadata=options.metadata,
+            output_expires_seconds=options.output_expires_seconds,
             token_budget=options.token_budget,
             dedupe=options.dedupe,
         ),

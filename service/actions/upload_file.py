@@ -1,7 +1,8 @@
 """Keep an upload: first its bytes, durably, then its row."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from service.actions.once import Once, StreamDigest, make_once
 from service.actions.parts import Parts
 from service.actions.wire import file_object
 from service.contract.callers import Caller
@@ -9,30 +10,66 @@ from service.contract.files import PURPOSES, FileObject
 from service.errors import BadRequest
 from service.store import files
 
+ROUTE = "/v1/files"
 MAX_NAME_CHARACTERS = 255
 
 
 def upload_file(
-    parts: Parts, caller: Caller, chunks: Iterable[bytes], filename: str, purpose: str
+    parts: Parts,
+    caller: Caller,
+    chunks: Iterable[bytes],
+    filename: str,
+    purpose: str,
+    *,
+    expires_in_seconds: int | None = None,
+    idempotency_key: str | None = None,
 ) -> FileObject:
-    """Store a stream of bytes as a file of the caller's, in constant memory."""
+    """Store a stream of bytes as a file of the caller's, in constant memory.
+
+    The same idempotency key with the same bytes, name, purpose and expiry gives the same file again.
+    """
     if purpose not in PURPOSES:
         raise BadRequest(f"`purpose` must be one of {', '.join(PURPOSES)}.", param="purpose")
-    file_id = files.new_id()
-    blob = f"files/{file_id}"
-    size = parts.blobs.write(blob, chunks, parts.settings.max_upload_bytes)
+    Once(ROUTE, idempotency_key)
+    new_id, name = files.new_id(), plain_name(filename)
+    blob = f"files/{new_id}"
+    digest = StreamDigest(f"{purpose}\n{name}\n{expires_in_seconds}\n".encode())
+    size = parts.blobs.write(blob, _not_empty(digest.over(chunks)), parts.settings.max_upload_bytes)
+    once = Once(ROUTE, idempotency_key, digest.hexdigest())
     with parts.database.transaction() as db:
-        row = files.insert(
+        file_id = make_once(
             db,
-            caller.tenant_id,
-            file_id=file_id,
-            key_id=caller.key_id,
-            filename=plain_name(filename),
-            purpose=purpose,
-            num_bytes=size,
-            blob=blob,
+            caller,
+            once,
+            new_id,
+            is_there=lambda known: files.get(db, caller.tenant_id, known) is not None,
         )
+        if file_id == new_id:
+            files.insert(
+                db,
+                caller.tenant_id,
+                file_id=file_id,
+                key_id=caller.key_id,
+                filename=name,
+                purpose=purpose,
+                num_bytes=size,
+                blob=blob,
+                expires_in_seconds=expires_in_seconds,
+            )
+        row = files.get(db, caller.tenant_id, file_id)
+    if file_id != new_id:
+        parts.blobs.delete(blob)
+    assert row is not None
     return file_object(row)
+
+
+def _not_empty(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    is_empty = True
+    for chunk in chunks:
+        is_empty = is_empty and not chunk
+        yield chunk
+    if is_empty:
+        raise BadRequest("The file is empty.", param="file", code="empty_file")
 
 
 def plain_name(filename: str) -> str:

@@ -1,29 +1,33 @@
 """/v1/files: uploads stream to disk, downloads stream from it."""
 
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, Self, cast
 
 import werkzeug.datastructures
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.file import FileStorage
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from service.actions.read_files import delete_file, get_file, list_files, open_file
 from service.actions.upload_file import upload_file
-from service.api.context import current_caller, current_parts
+from service.api.context import current_caller, current_parts, current_request
 from service.api.errors import REFUSALS
+from service.api.headers import IdempotencyHeader
 from service.channels.blobs import chunks_of
-from service.contract.files import DeletedFile, FileList, FileObject
+from service.contract.files import DeletedFile, ExpirySeconds, FileList, FileObject
 from service.contract.plain_errors import Refused
+from service.errors import BadRequest
 
 api = APIBlueprint("files", __name__, url_prefix="/v1", abp_responses=REFUSALS)
 
 
 class UploadForm(BaseModel):
-    """A multipart upload."""
+    """A multipart upload. expires_after: both of its fields, or neither."""
 
     file: FileStorage
     purpose: str = Field(max_length=64)
+    expires_anchor: Literal["created_at"] | None = Field(default=None, alias="expires_after[anchor]")
+    expires_seconds: ExpirySeconds | None = Field(default=None, alias="expires_after[seconds]")
 
     @field_validator("file")
     @classmethod
@@ -31,6 +35,13 @@ class UploadForm(BaseModel):
         if not isinstance(file, werkzeug.datastructures.FileStorage):
             raise Refused("`file` must be a file part, with a filename.")
         return file
+
+    @model_validator(mode="after")
+    def _expires_in_whole(self) -> Self:
+        if (self.expires_anchor is None) != (self.expires_seconds is None):
+            missing = "anchor" if self.expires_anchor is None else "seconds"
+            raise Refused(f"`expires_after` needs its {missing} too.", param=f"expires_after[{missing}]")
+        return self
 
 
 class FilePath(BaseModel):
@@ -49,10 +60,19 @@ class FilesQuery(BaseModel):
 
 
 @api.post("/files", responses={200: FileObject})
-def create_file(form: UploadForm) -> FileObject:
+def create_file(header: IdempotencyHeader, form: UploadForm) -> FileObject:
     """Upload a manifest or media. OpenAI: POST /v1/files."""
-    chunks = chunks_of(cast("BinaryIO", form.file.stream))
-    return upload_file(current_parts(), current_caller(), chunks, form.file.filename or "", form.purpose)
+    if len(current_request().files.getlist("file")) > 1:
+        raise BadRequest("Send one file at a time.", param="file")
+    return upload_file(
+        current_parts(),
+        current_caller(),
+        chunks_of(cast("BinaryIO", form.file.stream)),
+        form.file.filename or "",
+        form.purpose,
+        expires_in_seconds=form.expires_seconds,
+        idempotency_key=header.idempotency_key,
+    )
 
 
 @api.get("/files", responses={200: FileList})

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from service.contract.endpoints import BATCHED, CHAT
+from service.contract.files import ExpiresAfter
 from service.contract.plain_errors import Refused
 
 DEFAULT_PRIORITY = 10
@@ -53,6 +54,7 @@ class BatchOptions(BaseModel):
     priority: Priority = DEFAULT_PRIORITY
     defaults: dict[str, Any] = Field(default_factory=dict)
     base_dir: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    output_expires_after: ExpiresAfter | None = None
     token_budget: TokenBudget | None = None
     dedupe: bool = False
 
@@ -67,6 +69,11 @@ class BatchOptions(BaseModel):
     def window_seconds(self) -> int | None:
         """How long the batch may take, where the submission says."""
         return seconds_of(self.completion_window)
+
+    @property
+    def output_expires_seconds(self) -> int | None:
+        """How long the output and error files stay, where the submission says."""
+        return self.output_expires_after.seconds if self.output_expires_after else None
 
 
 class CreateBatch(BatchOptions):

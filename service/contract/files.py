@@ -1,12 +1,23 @@
 """Files on the wire, as the openai client expects them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 BATCH_OUTPUT = "batch_output"
 # What a client may upload a file for. Media goes under vision or user_data, manifests under batch.
 PURPOSES = ("batch", "vision", "user_data", "assistants")
+
+ExpirySeconds = Annotated[int, Field(ge=3600, le=30 * 24 * 3600)]
+
+
+class ExpiresAfter(BaseModel):
+    """When a file goes: so many seconds after it was made."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    anchor: Literal["created_at"]
+    seconds: ExpirySeconds
 
 
 class FileObject(BaseModel):
@@ -20,6 +31,7 @@ class FileObject(BaseModel):
     purpose: str
     status: Literal["processed"] = "processed"
     expires_at: int | None = None
+    status_details: None = None
 
 
 class FileList(BaseModel):

@@ -69,6 +69,7 @@ class BatchState(StrEnum):
 BATCH_TERMINAL = frozenset(
     {BatchState.FAILED, BatchState.COMPLETED, BatchState.EXPIRED, BatchState.CANCELLED}
 )
+BATCH_OPEN = frozenset(BatchState) - BATCH_TERMINAL
 
 
 class WorkerRole(StrEnum):

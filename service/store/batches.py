@@ -42,6 +42,7 @@ class NewBatch:
     metadata: dict[str, Any] | None = None
     dedupe: bool = False
     retry_of: str | None = None
+    output_expires_seconds: int | None = None
     retries: dict[str, Any] | None = None
     token_budget: int | None = None
 
@@ -70,6 +71,7 @@ def create(db: Session, new: NewBatch, batch_id: str | None = None) -> Batch:
         user_metadata=new.metadata,
         dedupe=new.dedupe,
         retry_of=new.retry_of,
+        output_expires_seconds=new.output_expires_seconds,
         retries=new.retries,
         token_budget=new.token_budget,
         created_at=now,

@@ -7,7 +7,7 @@ A receiver that fails is left alone for longer and longer, whatever waits for it
 import secrets
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, func, insert, or_, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
@@ -150,13 +150,15 @@ def disable(db: Session, delivery: DueDelivery, reason: str) -> None:
         db.execute(delete_from(WebhookDelivery).where(WebhookDelivery.webhook_id == delivery.webhook_id))
 
 
+def any_stale(db: Session, older_than_seconds: float) -> bool:
+    """Whether there is something to forget."""
+    return db.scalar(_stale(older_than_seconds).limit(1)) is not None
+
+
 def forget_stale(db: Session, older_than_seconds: float, limit: int) -> int:
     """Forget up to `limit` events of that age, which belong to webhooks that are no more; returns how many."""
-    stale = select(WebhookDelivery.id).where(
-        WebhookDelivery.created_at < database_now() - older_than_seconds,
-        WebhookDelivery.webhook_id.not_in(select(Webhook.id).where(Webhook.disabled_at.is_(None))),
-    )
-    gone = delete_from(WebhookDelivery).where(WebhookDelivery.id.in_(stale.limit(limit)))
+    stale = _stale(older_than_seconds).limit(limit)
+    gone = delete_from(WebhookDelivery).where(WebhookDelivery.id.in_(stale))
     return len(db.execute(gone.returning(WebhookDelivery.id)).all())
 
 
@@ -195,6 +197,13 @@ def _first_due(db: Session, webhook: AnyRow) -> DueDelivery | None:
         created_at=row.created_at,
         attempt=row.attempts,
         failures=webhook.failures,
+    )
+
+
+def _stale(older_than_seconds: float) -> Select[str]:
+    return select(WebhookDelivery.id).where(
+        WebhookDelivery.created_at < database_now() - older_than_seconds,
+        WebhookDelivery.webhook_id.not_in(select(Webhook.id).where(Webhook.disabled_at.is_(None))),
     )
 
 

@@ -3,14 +3,18 @@
 import secrets
 from collections.abc import Sequence
 
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_row
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.contract.lifecycle import BATCH_OPEN
 from service.store.database import database_now
 from service.store.paging import newest_first, oldest_first
-from service.store.tables import File
+from service.store.tables import Batch, File
+
+# Whoever still found a file before its time was over has this long to say what for.
+GRACE_SECONDS = 60.0
 
 
 def new_id() -> str:
@@ -47,8 +51,8 @@ def insert(
 
 
 def get(db: Session, tenant_id: str, file_id: str) -> File | None:
-    """A tenant's file."""
-    return db.scalar(select(File).where(File.id == file_id, File.tenant_id == tenant_id))
+    """A tenant's file, until its time is over."""
+    return db.scalar(select(File).where(File.id == file_id, File.tenant_id == tenant_id, _is_there()))
 
 
 def page(
@@ -61,7 +65,7 @@ def page(
     newest: bool = True,
 ) -> Sequence[File]:
     """A tenant's files by age. after: the last id seen."""
-    files = select(File).where(File.tenant_id == tenant_id).limit(limit)
+    files = select(File).where(File.tenant_id == tenant_id, _is_there()).limit(limit)
     if purpose is not None:
         files = files.where(File.purpose == purpose)
     ordered = newest_first(files, File, after) if newest else oldest_first(files, File, after)
@@ -70,5 +74,27 @@ def page(
 
 def delete(db: Session, tenant_id: str, file_id: str) -> str | None:
     """Forget a tenant's file; returns its blob, to be deleted after the commit, or None if there is no such file."""
-    gone = delete_from(File).where(File.id == file_id, File.tenant_id == tenant_id)
+    gone = delete_from(File).where(File.id == file_id, File.tenant_id == tenant_id, _is_there())
     return db.scalar(gone.returning(File.blob))
+
+
+def any_expired(db: Session) -> bool:
+    """Whether there is something to forget."""
+    return db.scalar(select(File.id).where(*_expired()).limit(1)) is not None
+
+
+def forget_expired(db: Session, limit: int) -> list[str]:
+    """Forget up to `limit` files whose time is over; returns their blobs, to be deleted after the commit."""
+    expired = select(File.id).where(*_expired()).order_by(File.expires_at).limit(limit)
+    gone = delete_from(File).where(File.id.in_(expired)).returning(File.blob)
+    return list(db.scalars(gone.execution_options(synchronize_session=False)))
+
+
+def _is_there() -> ColumnElement[bool]:
+    return or_(File.expires_at.is_(None), File.expires_at > database_now())
+
+
+def _expired() -> list[ColumnElement[bool]]:
+    """A manifest that a batch still reads is kept until the batch has ended."""
+    still_read = select(Batch.manifest).where(Batch.state.in_(BATCH_OPEN))
+    return [File.expires_at < database_now() - GRACE_SECONDS, File.blob.not_in(still_read)]

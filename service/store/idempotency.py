@@ -56,6 +56,12 @@ def replace(db: Session, tenant_id: str, *, route: str, key: str, gone_id: str, 
     return str(db.scalar(select(Idempotency.object_id).where(*mine)))
 
 
+def any_old(db: Session, older_than_seconds: float) -> bool:
+    """Whether there is something to forget."""
+    old = select(Idempotency.key).where(Idempotency.created_at < database_now() - older_than_seconds)
+    return db.scalar(old.limit(1)) is not None
+
+
 def forget_old(db: Session, older_than_seconds: float, limit: int) -> int:
     """Forget up to `limit` keys of that age; returns how many."""
     columns = (Idempotency.tenant_id, Idempotency.route, Idempotency.key)
