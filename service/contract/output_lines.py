@@ -74,7 +74,8 @@ def _line(job: EndedJob) -> dict[str, Any]:
 def _response(job: EndedJob) -> dict[str, Any] | None:
     if job.state in NEVER_RAN:
         return None
-    status, body = 200, orjson.Fragment(job.body or b"null")
+    status: int = 200
+    body: Any = orjson.Fragment(job.body or b"null")
     if job.state is not JobState.SUCCEEDED:
         error = why_failed(job)
         status = error.pop("status", 500)
