@@ -227,7 +227,8 @@ def page(
     else:
         jobs = jobs.where(Job.batch_id == batch_id).order_by(Job.line_no)
         if after is not None:
-            jobs = jobs.where(Job.line_no > select(Job.line_no).where(Job.id == after).scalar_subquery())
+            seen = select(Job.line_no).where(Job.id == after, Job.batch_id == batch_id)
+            jobs = jobs.where(Job.line_no > seen.scalar_subquery())
     return [_seen(row) for row in db.execute(jobs)]
 
 
