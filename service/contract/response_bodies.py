@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.contract.jobs import Usage
+from service.contract.replies import choice_body
 from service.contract.response_items import ItemStatus
 from service.contract.response_objects import ResponseStatus, response_id
 from service.contract.responses import ResponseRequest
@@ -121,6 +122,18 @@ def told_in_response(body: Mapping[str, Any]) -> Delta:
                 words += part["text"]
                 entries += part["logprobs"]
     return Delta(words, 0, tuple(entries), tuple(calls))
+
+
+def choice_in_response(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a response says, as the choice of a completion that it was made from."""
+    said, is_whole = told_in_response(body), body["status"] == "completed"
+    return choice_body(
+        index=0,
+        text=said.text,
+        finish_reason=("tool_calls" if said.tool_calls else "stop") if is_whole else "length",
+        logprobs=said.logprobs,
+        tool_calls=said.tool_calls,
+    )
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import orjson
 from service.contract.ended_jobs import EndedJob
 from service.contract.lifecycle import JobState
 from service.contract.output_lines import why_failed, why_not_run
+from service.contract.response_bodies import choice_in_response
 
 Cell: TypeAlias = str | int | float | bool | None
 
@@ -67,6 +68,8 @@ def table_row(job: EndedJob, cursor: str) -> dict[str, Cell]:
 
 
 def _answer(body: Mapping[str, Any]) -> dict[str, Cell]:
+    if body.get("object") == "response":
+        body = {"choices": [choice_in_response(body)]}
     choices = body.get("choices") or []
     if not choices:
         return {"text": body.get("text")}

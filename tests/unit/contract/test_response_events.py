@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
+from service.contract.ended_jobs import EndedJob
 from service.contract.jobs import Usage
 from service.contract.lifecycle import JobState
 from service.contract.replies import FinishReason, choice_body
@@ -19,6 +21,7 @@ from service.contract.response_events import Event, ResponseEvents
 from service.contract.response_failures import failure, failure_of
 from service.contract.response_objects import ResponseObject
 from service.contract.responses import ResponseRequest, kept_request
+from service.contract.result_table import table_row
 from service.contract.streams import Delta
 from service.errors import BadMedia, MediaUnavailable, ModelFailed
 
@@ -207,3 +210,18 @@ def test_a_failure_has_one_of_the_codes_that_the_client_knows(error: Any, code: 
 
 def test_a_response_that_waited_too_long_has_failed():
     assert failure(JobState.EXPIRED, None)["code"] == "server_error"
+
+
+@pytest.mark.parametrize(
+    ("body", "text", "reason"),
+    [
+        (answered("Hi"), "Hi", "stop"),
+        (answered("Hi", reason="length"), "Hi", "length"),
+        (answered("", call(1), reason="tool_calls"), None, "tool_calls"),
+    ],
+)
+def test_a_table_of_results_has_a_responses_words_and_calls(body: dict[str, Any], text: str, reason: str):
+    job = EndedJob(7, 1, "a", JobState.SUCCEEDED, "tiny", body=orjson.dumps(body))
+    row = table_row(job, "")
+    assert (row["text"], row["finish_reason"]) == (text, reason)
+    assert (row["tool_calls"] is None) is (text is not None)
