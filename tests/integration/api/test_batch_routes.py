@@ -89,7 +89,7 @@ def test_what_has_ended_is_left_alone(http: FlaskClient, ended: str, control: st
 def test_a_batch_is_retried_with_and_without_a_body_and_once_per_key(
     http: FlaskClient, parts: Parts, ended: str
 ):
-    first = http.post(f"/v1/batches/{ended}/retry")
+    first = http.post(f"/v1/batches/{ended}/retry", content_type="application/json")
     assert (first.status_code, first.json["retry_of"], first.json["priority"]) == (200, ended, 20)
     wanted = {"states": ["cancelled"], "priority": 2, "completion_window": "2h", "token_budget": 5}
     made = [
