@@ -16,9 +16,9 @@ from service.store import jobs
 from workers.away import DATABASE_AWAY, reason
 from workers.desk.approach import Approach
 from workers.desk.hands import Hands
+from workers.desk.leaders import Waiting
 from workers.desk.provenance import with_provenance
 from workers.desk.recorder import Recorder
-from workers.desk.reuse import Waiting
 from workers.desk.seats import Seat, Seats
 from workers.desk.served import Served
 from workers.desk.stepper import Stepper
@@ -61,6 +61,7 @@ class Desk:
         settings = parts.settings
         self._hands = Hands(settings.num_decoders + settings.num_preparers, self._may_prepare_bulk)
         seats.on_room(self._hands.nudge)
+        seats.on_left(lambda seat: self._served[seat.job.model].reuse.forget(seat))
         for each in served:
             each.reuse.on_resume(self._submit)
         self._thread = threading.Thread(target=self._run, name="claimer", daemon=True)

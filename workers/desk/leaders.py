@@ -1,15 +1,34 @@
 """Of equal requests that are in hand at once, one leads and is computed; the others wait for its answer."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from service.contract.jobs import Usage
 from workers.desk.seats import Seat
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An answer to give again, as it was given first. provenance: what a reply that is not computed says of it."""
+
+    body: Mapping[str, Any]
+    usage: Usage
+    provenance: Mapping[str, Any]
+
+
+class Waiting:
+    """Said of a seat that waits for another one's answer."""
 
 
 @dataclass(slots=True, eq=False)
 class _Led:
+    """answer: of a leader that has one, until it is recorded: from then on SQL knows it."""
+
     leader: Seat
     followers: list[Seat] = field(default_factory=list)
+    answer: Given | None = None
 
 
 class Leaders:
@@ -19,28 +38,37 @@ class Leaders:
         self._lock = threading.Lock()
         self._led: dict[tuple[str, bytes | None], _Led] = {}
 
-    def join(self, seat: Seat) -> bool:
-        """Whether the seat is to go on; if not, it waits now until another one's answer is there."""
+    def join(self, seat: Seat) -> Given | Waiting | None:
+        """An answer for the seat, or word that it waits for one from now on; None: it is to go on."""
         with self._lock:
             led = self._led.get(_key(seat))
             if led is None:
                 # One that was dropped meanwhile must not lead: nobody would tell those who follow.
                 if not (seat.ended or seat.cancelled):
                     self._led[_key(seat)] = _Led(seat)
-                return True
-            if seat.cancelled or led.leader is seat or led.leader.ended or not _may_wait(seat, led.leader):
-                return True
+                return None
+            if led.answer is not None:
+                return led.answer
+            if seat.cancelled or led.leader is seat or not _may_wait(seat, led.leader):
+                return None
             led.followers.append(seat)
-            return False
+            return Waiting()
 
-    def leave(self, seat: Seat) -> list[Seat]:
-        """Those who waited for this seat; it leads no more."""
+    def answer(self, seat: Seat, answer: Given) -> list[Seat]:
+        """Those who have waited for this answer of the seat."""
         with self._lock:
             led = self._led.get(_key(seat))
             if led is None or led.leader is not seat:
                 return []
-            del self._led[_key(seat)]
-            return led.followers
+            followers, led.followers, led.answer = led.followers, [], answer
+            return followers
+
+    def forget(self, seat: Seat) -> None:
+        """Its answer is recorded, or never will be."""
+        with self._lock:
+            led = self._led.get(_key(seat))
+            if led is not None and led.leader is seat:
+                del self._led[_key(seat)]
 
     def hand_on(self, seat: Seat) -> Seat | None:
         """The follower that leads from now on in the place of this seat, which has no answer to give."""
@@ -49,7 +77,7 @@ class Leaders:
             if led is None:
                 return None
             led.followers = [follower for follower in led.followers if follower is not seat]
-            if led.leader is not seat:
+            if led.leader is not seat or led.answer is not None:
                 return None
             if not led.followers:
                 del self._led[_key(seat)]

@@ -23,9 +23,10 @@ from service.contract.tools import template_tools
 from service.contract.transcriptions import parse_transcription_request
 from service.errors import SluiceError
 from workers.desk.answers import Answer
+from workers.desk.leaders import Waiting
 from workers.desk.probabilities import ProbabilityWriter
 from workers.desk.prompts import MediaLoader, Prompts
-from workers.desk.reuse import Reuse, Waiting
+from workers.desk.reuse import Reuse
 from workers.desk.sampling import check_length, check_tokens, samplings
 from workers.desk.seats import Seat
 from workers.desk.tokens import TokenCounter

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,22 +11,17 @@ from service.contract.chat import ChatRequest, media_refs
 from service.contract.endpoints import CHAT
 from service.contract.equal_requests import digest_of, is_deterministic
 from service.contract.job_objects import wire_id
-from service.contract.jobs import ClaimedJob, Outcome, Succeeded, Usage
+from service.contract.jobs import ClaimedJob, Outcome, Succeeded
 from service.contract.media import MediaRef
 from service.contract.replies import completion_body
 from service.store import answers
-from service.store.answers import KeptAnswer
 from workers.away import DATABASE_AWAY, reason
-from workers.desk.leaders import Leaders
+from workers.desk.leaders import Given, Leaders, Waiting
 from workers.desk.seats import Seat
 from workers.desk.tool_calls import call_id
 from workers.media.contents import Content
 
 log = logging.getLogger(__name__)
-
-
-class Waiting:
-    """Said of a seat that waits for another one's answer."""
 
 
 class Reuse:
@@ -72,10 +67,10 @@ class Reuse:
         if seat.digest not in (None, digest):  # it leads others now, but its file has changed while it waited
             self.withdraw(seat)
         seat.digest, seat.contents = digest, contents
-        if not self._leaders.join(seat):
-            return Waiting()
-        kept = self._kept(seat.job, digest)
-        return None if kept is None else _from_kept(seat.job, kept)
+        if isinstance(joined := self._leaders.join(seat), Waiting):
+            return joined
+        given = joined or self._kept(seat.job, digest)
+        return None if given is None else _again(seat.job, given)
 
     def check(self, seat: Seat) -> None:
         """The media are loaded: if a file has changed since we looked, what comes is no answer to that request."""
@@ -87,52 +82,61 @@ class Reuse:
         """Those who waited for this seat, each with its answer; if there is none, one of them is computed instead."""
         if not isinstance(outcome, Succeeded):
             self.withdraw(seat)
-            return
-        for follower in self._leaders.leave(seat) if seat.digest is not None else ():
-            yield follower, _again(follower.job, outcome.body, outcome.usage, _shared(outcome, seat))
+        elif seat.digest is not None:
+            given = _given(outcome, seat)
+            for follower in self._leaders.answer(seat, given):
+                yield follower, _again(follower.job, given)
 
     def withdraw(self, seat: Seat) -> None:
         """The seat will have no answer, or does not want one; who waits for it is computed instead."""
         if seat.digest is not None and (heir := self._leaders.hand_on(seat)) is not None:
             self._resume(heir)
 
+    def forget(self, seat: Seat) -> None:
+        """The seat is left: its answer is in SQL now, if it has one."""
+        if seat.digest is not None:
+            self._leaders.forget(seat)
+
     def stop_waiting(self, seat: Seat) -> bool:
         """Whether the seat waited for another one, which it does no more."""
         return seat.digest is not None and self._leaders.stop_waiting(seat)
 
-    def _kept(self, job: ClaimedJob, digest: bytes) -> KeptAnswer | None:
+    def _kept(self, job: ClaimedJob, digest: bytes) -> Given | None:
         seconds = self._parts.settings.answer_cache_seconds
         try:
             with self._parts.database.reading() as db:
-                return answers.find(db, job.tenant_id, digest, max_age_seconds=seconds)
+                kept = answers.find(db, job.tenant_id, digest, max_age_seconds=seconds)
         except DATABASE_AWAY as exception:
             log.warning("kept answers cannot be looked up (%s)", reason(exception))
             return None
+        if kept is None:
+            return None
+        return Given(kept.body, kept.usage, _facts(kept.provenance.get("media", ()), kept.job_id))
 
 
-def _from_kept(job: ClaimedJob, kept: KeptAnswer) -> Succeeded:
-    facts = {"media": kept.provenance.get("media", []), "reused_from": wire_id(kept.job_id)}
-    return _again(job, kept.body, kept.usage, facts)
+def _given(outcome: Succeeded, seat: Seat) -> Given:
+    """A seat's answer for those who follow it."""
+    facts = outcome.provenance if outcome.is_reused else _facts(seat.media, seat.job.id)
+    return Given(outcome.body, outcome.usage, facts)
 
 
-def _shared(outcome: Succeeded, seat: Seat) -> dict[str, Any]:
-    """The provenance of an answer that a seat shares with its followers."""
-    if outcome.is_reused:
-        return dict(outcome.provenance)
-    return {"media": [dict(facts) for facts in seat.media], "reused_from": wire_id(seat.job.id)}
+def _facts(media: Iterable[Mapping[str, Any]], job_id: int) -> dict[str, Any]:
+    return {"media": [dict(each) for each in media], "reused_from": wire_id(job_id)}
 
 
-def _again(job: ClaimedJob, body: Any, usage: Usage, provenance: dict[str, Any]) -> Succeeded:
-    """The reply as this job's own. All of its prompt was computed before, in no time of its own."""
-    usage = replace(usage, cached_tokens=usage.prompt_tokens, prompt_seconds=0.0, completion_seconds=0.0)
-    again = completion_body(
+def _again(job: ClaimedJob, given: Given) -> Succeeded:
+    """The reply as this job's own. All of its prompt was computed before, and in no time of its own."""
+    usage = replace(
+        given.usage, cached_tokens=given.usage.prompt_tokens, prompt_seconds=0.0, completion_seconds=0.0
+    )
+    body = completion_body(
         job_id=job.id,
         created=int(time.time()),
         model=job.model,
-        choices=[_own_choice(job, choice) for choice in body["choices"]],
+        choices=[_own_choice(job, choice) for choice in given.body["choices"]],
         usage=usage,
     )
-    return Succeeded(job, again, usage, provenance, is_reused=True)
+    return Succeeded(job, body, usage, given.provenance, is_reused=True)
 
 
 def _own_choice(job: ClaimedJob, choice: dict[str, Any]) -> dict[str, Any]:

@@ -93,10 +93,15 @@ class Seats:
         self._taken: dict[int, Seat] = {}
         self._changed = threading.Condition(self._lock)
         self._on_room: Callable[[], None] = lambda: None
+        self._on_left: Callable[[Seat], None] = lambda seat: None
 
     def on_room(self, tell: Callable[[], None]) -> None:
         """Whom to tell when prepared inputs were taken in, or their job has ended."""
         self._on_room = tell
+
+    def on_left(self, tell: Callable[[Seat], None]) -> None:
+        """Whom to tell of a seat that was left."""
+        self._on_left = tell
 
     @property
     def num_waiting_bytes(self) -> int:
@@ -119,9 +124,11 @@ class Seats:
         """Free the job's seat, if it is still this attempt's."""
         with self._changed:
             seat = self._taken.get(job.id)
-            if seat is not None and seat.job is job:
-                del self._taken[job.id]
-                self._changed.notify_all()
+            if seat is None or seat.job is not job:
+                return
+            del self._taken[job.id]
+            self._changed.notify_all()
+        self._on_left(seat)
         self._on_room()
 
     def num_of(self, model: str, *, chat: bool) -> int:

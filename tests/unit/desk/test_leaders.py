@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from service.contract.jobs import ClaimedJob
+from service.contract.jobs import ClaimedJob, Usage
 from service.contract.lifecycle import JobClass
-from workers.desk.leaders import Leaders
+from workers.desk.leaders import Given, Leaders, Waiting
 from workers.desk.seats import Seat
 
 DIGEST = b"equal"
+ANSWER = Given({"choices": []}, Usage(), {})
 BULK = ClaimedJob(
     id=1,
     attempt=1,
@@ -42,6 +43,13 @@ def leaders() -> Leaders:
     return Leaders()
 
 
+def goes_on(leaders: Leaders, one: Seat) -> bool:
+    """Whether the seat is to be prepared; if not, it waits."""
+    joined = leaders.join(one)
+    assert joined is None or isinstance(joined, Waiting)
+    return joined is None
+
+
 def ids(seats: list[Seat]) -> list[int]:
     return [each.job.id for each in seats]
 
@@ -49,17 +57,30 @@ def ids(seats: list[Seat]) -> list[int]:
 def test_the_first_leads_and_the_others_wait_in_their_order(leaders: Leaders) -> None:
     first, *others = (seat(number) for number in range(5))
 
-    assert leaders.join(first)
-    assert not any(leaders.join(other) for other in others)
+    assert goes_on(leaders, first)
+    assert not any(goes_on(leaders, other) for other in others)
 
-    assert ids(leaders.leave(first)) == [1, 2, 3, 4]
-    assert leaders.leave(first) == []
-    assert leaders.join(others[0]), "nobody leads any more"
+    assert ids(leaders.answer(first, ANSWER)) == [1, 2, 3, 4]
+    assert leaders.answer(first, ANSWER) == [], "they have been told"
+
+
+def test_an_answer_is_there_for_those_who_come_until_it_is_recorded(leaders: Leaders) -> None:
+    first = seat(1)
+    leaders.join(first)
+    leaders.answer(first, ANSWER)
+    first.ended = True
+
+    assert leaders.join(seat(2)) is ANSWER
+    assert leaders.join(seat(3, chat=True, streams=True)) is ANSWER
+    assert leaders.hand_on(first) is None
+
+    leaders.forget(first)
+    assert goes_on(leaders, seat(4))
 
 
 def test_another_tenants_equal_request_is_another_request(leaders: Leaders) -> None:
-    assert leaders.join(seat(1))
-    assert leaders.join(seat(2, tenant="another"))
+    assert goes_on(leaders, seat(1))
+    assert goes_on(leaders, seat(2, tenant="another"))
 
 
 @pytest.mark.parametrize(
@@ -76,8 +97,8 @@ def test_a_chat_waits_for_no_bulk_and_a_stream_for_nobody(leader: Seat, follower
     leaders = Leaders()
     leaders.join(leader)
 
-    assert leaders.join(follower) is not waits
-    assert leaders.leave(leader) == ([follower] if waits else [])
+    assert goes_on(leaders, follower) is not waits
+    assert leaders.answer(leader, ANSWER) == ([follower] if waits else [])
 
 
 def test_the_next_one_leads_where_there_will_be_no_answer(leaders: Leaders) -> None:
@@ -86,8 +107,8 @@ def test_the_next_one_leads_where_there_will_be_no_answer(leaders: Leaders) -> N
         leaders.join(each)
 
     assert leaders.hand_on(first) is second
-    assert leaders.join(second), "it is to be prepared now"
-    assert ids(leaders.leave(second)) == [2]
+    assert goes_on(leaders, second), "it is to be prepared now"
+    assert ids(leaders.answer(second, ANSWER)) == [2]
 
 
 def test_a_chat_that_waits_leads_before_the_bulk_that_came_earlier(leaders: Leaders) -> None:
@@ -103,7 +124,7 @@ def test_a_leader_without_followers_leaves_nothing_behind(leaders: Leaders) -> N
     leaders.join(first)
 
     assert leaders.hand_on(first) is None
-    assert leaders.join(seat(2))
+    assert goes_on(leaders, seat(2))
 
 
 def test_who_stops_waiting_is_not_told(leaders: Leaders) -> None:
@@ -116,7 +137,7 @@ def test_who_stops_waiting_is_not_told(leaders: Leaders) -> None:
     assert not leaders.stop_waiting(first), "it leads"
     assert leaders.hand_on(third) is None
 
-    assert leaders.leave(first) == []
+    assert leaders.answer(first, ANSWER) == []
 
 
 @pytest.mark.parametrize("how", ["ended", "cancelled"])
@@ -124,15 +145,16 @@ def test_one_that_was_dropped_meanwhile_neither_leads_nor_waits(leaders: Leaders
     dropped = seat(1)
     setattr(dropped, how, True)
 
-    assert leaders.join(dropped)
-    assert leaders.join(seat(2)), "the dropped one does not lead"
+    assert goes_on(leaders, dropped)
+    assert goes_on(leaders, seat(2)), "the dropped one does not lead"
     if how == "cancelled":
-        assert leaders.join(dropped)
+        assert goes_on(leaders, dropped)
 
 
-def test_nobody_waits_for_a_leader_that_has_ended(leaders: Leaders) -> None:
-    leader = seat(1)
+def test_who_comes_between_a_leaders_end_and_its_answer_is_answered_too(leaders: Leaders) -> None:
+    leader, late = seat(1), seat(2)
     leaders.join(leader)
     leader.ended = True
 
-    assert leaders.join(seat(2))
+    assert not goes_on(leaders, late)
+    assert leaders.answer(leader, ANSWER) == [late]
