@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from service.api.context import current_request_id
+from service.api.encodings import ACCEPTED, UnknownEncoding
 from service.contract.plain_errors import bad_request
 from service.errors import NotFound, SluiceError, StorageFull, TooLarge, Unavailable
 
@@ -77,6 +78,8 @@ def error_response(error: SluiceError) -> Response:
     if error.status in (429, 503):
         seconds = DEFAULT_RETRY_AFTER_SECONDS if error.retry_after is None else error.retry_after
         response.headers["Retry-After"] = str(min(MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(seconds))))
+    if isinstance(error, UnknownEncoding):
+        response.headers["Accept-Encoding"] = ACCEPTED
     if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
