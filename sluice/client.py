@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,8 @@ DONE = "[DONE]"
 # Loopback servers accept any key until one is made.
 ANY_KEY = "EMPTY"
 PROBE_SECONDS = 2.0
+QUIET_SECONDS = 30.0
+RESULTS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,27 @@ class Client:
     def usage(self, **filters: Any) -> Json:
         """Answered requests and their tokens. filters: start, end, group_by, tenant."""
         return self._get("/v1/usage", **filters)
+
+    def results(
+        self, batch_id: str, wanted: str, *, cursor: str = "", follow: bool = False
+    ) -> AbstractContextManager[httpx.Response]:
+        """What has ended after `cursor`, to be read piece by piece. wanted: jsonl, csv or parquet.
+
+        follow: until all of it has been told; a server that says nothing for half a minute is gone.
+        """
+        params: Json = {"format": wanted, "cursor": cursor or None}
+        if follow:
+            params["follow"] = "true"
+        elif wanted != "parquet":
+            params["limit"] = RESULTS_AT_ONCE
+        chosen = {name: value for name, value in params.items() if value is not None}
+        timeout = httpx.Timeout(QUIET_SECONDS, connect=5.0) if follow else None
+        return self._open("GET", f"/v1/batches/{batch_id}/results", params=chosen, timeout=timeout)
+
+    def has_told_all(self, batch_id: str, cursor: str) -> bool:
+        """Whether a batch will never bring anything after this cursor."""
+        with self.results(batch_id, "jsonl", cursor=cursor) as response:
+            return response.headers["x-sluice-complete"] == "true" and not response.read()
 
     def download(self, file_id: str, target: Path) -> None:
         """Write a file's content to `target`, whole or not at all."""
