@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from flask import Request
+from werkzeug.wsgi import get_input_stream
 
+from service.api.encodings import decoded
 from service.contract.strict_json import parse_object
 from service.errors import UnsupportedBody
 
@@ -31,23 +33,23 @@ class ApiRequest(Request):
         return parse_object(self.raw_body())
 
     def raw_body(self) -> bytes:
-        """The whole body as sent; werkzeug refuses one over `max_content_length`."""
-        self._refuse_encoding()
+        """The whole body, decompressed; one over `max_content_length` is refused."""
         return self._body
 
     def body_stream(self) -> IO[bytes]:
-        """The body as it arrives, for those that are too large to hold."""
-        self._refuse_encoding()
+        """The body as it arrives, decompressed, for those that are too large to hold."""
         return self.stream
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """What the framework reads forms from, and we everything else."""
+        raw = get_input_stream(self.environ, max_content_length=self.max_content_length)
+        return decoded(raw, self.content_encoding, self.max_content_length)
 
     @cached_property
     def _body(self) -> bytes:
         # Not get_data(): it cuts a chunked body off at the limit, where read() refuses it.
         return b"".join(iter(lambda: self.stream.read(READ_BYTES), b""))
-
-    def _refuse_encoding(self) -> None:
-        if self.content_encoding not in (None, "identity"):
-            raise UnsupportedBody("Send the body without a Content-Encoding.")
 
     def _get_file_stream(
         self,
