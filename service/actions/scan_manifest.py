@@ -110,7 +110,9 @@ class _Scan:
 
     def _count(self, raw: RawLine) -> None:
         if raw.raw is None:
-            line: ManifestLine | LineError = too_long(raw.line_no, raw.length, self._parts.settings.max_request_bytes)
+            line: ManifestLine | LineError = too_long(
+                raw.line_no, raw.length, self._parts.settings.max_request_bytes
+            )
         else:
             line = parse_line(raw.raw, raw.line_no, self._defaults)
         if isinstance(line, LineError):

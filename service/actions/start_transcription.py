@@ -9,7 +9,8 @@ from service.actions.start_chat import start_request
 from service.actions.upload_file import plain_name
 from service.contract.callers import Caller
 from service.contract.endpoints import TRANSCRIBE
-from service.contract.transcriptions import TRANSCRIPTION_PURPOSE, TranscriptionRequest
+from service.contract.files import TRANSCRIPTION
+from service.contract.transcriptions import TranscriptionRequest
 from service.store import files
 
 # Nobody listens longer than a chat may take; what is left then was left by a process that died.
@@ -28,7 +29,7 @@ def keep_sound(parts: Parts, caller: Caller, chunks: Iterable[bytes], filename: 
             file_id=file_id,
             key_id=caller.key_id,
             filename=plain_name(filename),
-            purpose=TRANSCRIPTION_PURPOSE,
+            purpose=TRANSCRIPTION,
             num_bytes=size,
             blob=blob,
             expires_in_seconds=parts.settings.chat_timeout_seconds + SPARE_SECONDS,

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 BATCH_OUTPUT = "batch_output"
+# A sound while it is transcribed: no client may upload for it, and no list shows it.
+TRANSCRIPTION = "transcription"
 # What a client may upload a file for. Media goes under vision or user_data, manifests under batch.
 PURPOSES = ("batch", "vision", "user_data", "assistants")
 

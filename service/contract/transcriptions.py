@@ -12,8 +12,6 @@ from service.contract.plain_errors import bad_request
 from service.contract.strict_json import parse_object
 from service.errors import SluiceError
 
-# What an upload is kept under while it is transcribed; no client may name it, and no list shows it.
-TRANSCRIPTION_PURPOSE = "transcription"
 MAX_PROMPT_CHARACTERS = 4096
 OTHER_FORMATS = ("verbose_json", "diarized_json", "srt", "vtt")
 

@@ -8,6 +8,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_row
 from sqlalchemy.orm import Session
 
+from service.contract.files import TRANSCRIPTION
 from service.contract.lifecycle import BATCH_OPEN
 from service.store.database import database_now
 from service.store.paging import newest_first, oldest_first
@@ -65,7 +66,8 @@ def page(
     newest: bool = True,
 ) -> Sequence[File]:
     """A tenant's files by age. after: the last id seen."""
-    files = select(File).where(File.tenant_id == tenant_id, _is_there()).limit(limit)
+    shown = [File.tenant_id == tenant_id, File.purpose != TRANSCRIPTION, _is_there()]
+    files = select(File).where(*shown).limit(limit)
     if purpose is not None:
         files = files.where(File.purpose == purpose)
     ordered = newest_first(files, File, after) if newest else oldest_first(files, File, after)
