@@ -19,7 +19,7 @@ LOOK_SECONDS = 0.1
 def cancel_response(parts: Parts, caller: Caller, response_id: str) -> dict[str, Any]:
     """Stop a response and wait a little until it has stopped; one that has ended stays as it is."""
     found = find_response(parts, caller, response_id)
-    if not found.request.background:
+    if not found.runs_by_itself:
         raise Conflict(
             "Only responses that were made with `background` can be cancelled.",
             param="response_id",

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
+
+import orjson
 
 from service.actions.parts import Parts
 from service.contract.callers import Caller
@@ -16,7 +19,7 @@ from service.contract.response_objects import (
     response_number,
     unknown_response,
 )
-from service.contract.responses import KeptRequest, read_kept_request
+from service.contract.responses import KeptRequest, kept_request
 from service.errors import BadRequest, SluiceError
 from service.store import responses
 from service.store.jobs import JobView
@@ -29,12 +32,27 @@ UNFINISHED: dict[JobState, ResponseStatus] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FoundResponse:
-    """A response's job, and what it was asked."""
+    """A response's job, and what it was asked. asked: JSON that was a `KeptRequest` when it was accepted."""
 
     job: JobView
-    request: KeptRequest
+    asked: Mapping[str, Any]
+
+    @cached_property
+    def request(self) -> KeptRequest:
+        """What it was asked, read once more: an answer that is there can be shown without."""
+        return kept_request(self.asked)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it can be read again, and continued by another."""
+        return self.asked.get("store") is not False
+
+    @property
+    def runs_by_itself(self) -> bool:
+        """Whether it was made to run in the background."""
+        return bool(self.asked.get("background"))
 
     @property
     def body(self) -> dict[str, Any]:
@@ -48,7 +66,7 @@ class FoundResponse:
 
     def as_begun(self) -> dict[str, Any]:
         """The response as it was made."""
-        return self.as_body("queued" if self.request.background else "in_progress")
+        return self.as_body("queued" if self.runs_by_itself else "in_progress")
 
     def as_answered(self, reply: Mapping[str, Any]) -> dict[str, Any]:
         """The response with its job's reply, which does not know when it was asked for."""
@@ -78,10 +96,10 @@ def find_response(parts: Parts, caller: Caller, response_id: str) -> FoundRespon
         raise unknown_response()
     where = kept.payload
     raw = kept.body if where is None else parts.blobs.read_range(where.blob, where.offset, where.length)
-    request = read_kept_request(raw or b"{}")
-    if not request.is_stored:
+    found = FoundResponse(kept.job, orjson.loads(raw or b"{}"))
+    if not found.is_stored:
         raise unknown_response()
-    return FoundResponse(kept.job, request)
+    return found
 
 
 def get_response(parts: Parts, caller: Caller, response_id: str) -> dict[str, Any]:

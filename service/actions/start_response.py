@@ -1,6 +1,7 @@
 """A response's request becomes a job: with a listener, or in the background."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from service.contract.callers import Caller
 from service.contract.endpoints import RESPONSES
 from service.contract.lifecycle import JobClass, JobState
 from service.contract.response_objects import response_id, response_number
-from service.contract.responses import KeptRequest, ResponseRequest, kept_request
+from service.contract.responses import ResponseRequest, kept_request
 from service.contract.tickets import Wake
 from service.errors import BadRequest, Conflict, NotFound
 from service.store import jobs
@@ -52,7 +53,7 @@ def start_response(
     model = served_name(parts, request.model, sender.path_model)
     if not request.background:
         require_model(parts, model, may_load=sender.wait_for_model)
-    kept, body = _kept(parts, caller, request, raw)
+    asked, body = _kept(parts, caller, request, raw)
     new = _new_job(parts, caller, request, model, body)
     try:
         with parts.database.transaction() as db:
@@ -60,11 +61,11 @@ def start_response(
             counts = partial(_counts, db, caller, bool(request.background))
             be_first(db, caller, once, response_id(job.id), is_there=counts)
     except SentBefore as before:
-        return _found_again(parts, caller, kept, before.object_id)
+        return _found_again(parts, caller, asked, before.object_id)
     if not request.background:
         parts.streams.keep_alive(job.id)
     parts.doorbell.ring(Wake(model))
-    return FoundResponse(job, kept)
+    return FoundResponse(job, asked)
 
 
 def _insert(db: Session, caller: Caller, new: NewJob) -> JobView:
@@ -79,12 +80,12 @@ def _counts(db: Session, caller: Caller, in_background: bool, sent_before: str) 
     return job is not None and (in_background or job.state is not JobState.CANCELLED)
 
 
-def _found_again(parts: Parts, caller: Caller, kept: KeptRequest, sent_before: str) -> FoundResponse:
+def _found_again(parts: Parts, caller: Caller, asked: Mapping[str, Any], sent_before: str) -> FoundResponse:
     """What an earlier sender of the same request has made. It need not be one that is kept."""
     with parts.database.reading() as db:
         job = jobs.get(db, caller.tenant_id, response_number(sent_before))
     assert job is not None
-    return FoundResponse(job, kept)
+    return FoundResponse(job, asked)
 
 
 def _new_job(parts: Parts, caller: Caller, request: ResponseRequest, model: str, raw: bytes) -> NewJob:
@@ -106,7 +107,9 @@ def _new_job(parts: Parts, caller: Caller, request: ResponseRequest, model: str,
     )
 
 
-def _kept(parts: Parts, caller: Caller, request: ResponseRequest, raw: bytes) -> tuple[KeptRequest, bytes]:
+def _kept(
+    parts: Parts, caller: Caller, request: ResponseRequest, raw: bytes
+) -> tuple[Mapping[str, Any], bytes]:
     """The request as the desk will read it: with the whole conversation that it continues."""
     body = orjson.loads(raw)
     has_history = body.pop("history", None) is not None
@@ -117,9 +120,10 @@ def _kept(parts: Parts, caller: Caller, request: ResponseRequest, raw: bytes) ->
             raise _unusable(
                 "The conversation has become larger than a request may be.", "conversation_too_long"
             )
+        kept_request(body)  # refuses what only the whole conversation has too much of
     elif has_history:
         raw = orjson.dumps(body)
-    return kept_request(body), raw
+    return body, raw
 
 
 def _history(parts: Parts, caller: Caller, previous_id: str) -> list[dict[str, Any]]:

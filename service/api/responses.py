@@ -57,7 +57,8 @@ def create_response(header: CreateHeaders, body: ResponseRequest) -> Response:
     parts, caller = current_parts(), current_caller()
     sender = Sender(header.idempotency_key, header.wait_for_model, current_path_model())
     found = start_response(parts, caller, body, current_request().raw_body(), sender)
-    response = _in_background(found) if body.background else _in_person(found)
+    waits = _in_background if body.background else _in_person
+    response = waits(found, is_streamed=bool(body.stream))
     name_ignored(response, ignored_fields(body))
     return response
 
@@ -97,17 +98,16 @@ def input_items(path: ResponsePath, query: InputItemsQuery) -> InputItemList:
     )
 
 
-def _in_person(found: FoundResponse) -> Response:
+def _in_person(found: FoundResponse, *, is_streamed: bool) -> Response:
     """The reply, waited for; when the client leaves, the response is cancelled."""
-    is_streamed = bool(found.request.stream)
     events = listen(current_parts(), current_caller(), found.job.id, with_deltas=is_streamed)
     if not is_streamed:
         return _json(found.as_answered(reply_in(events)))
     return event_stream(told(found, events, first=first_word(events)))
 
 
-def _in_background(found: FoundResponse) -> Response:
-    return event_stream(told(found, _watch(found))) if found.request.stream else _json(found.body)
+def _in_background(found: FoundResponse, *, is_streamed: bool) -> Response:
+    return event_stream(told(found, _watch(found))) if is_streamed else _json(found.body)
 
 
 def _watch(found: FoundResponse) -> Generator[ChatEvent, None, None]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import update
 from workplace import refuse, work
 
 from service.actions.end_response import cancel_response, delete_response
@@ -21,6 +22,7 @@ from service.contract.replies import choice_body
 from service.contract.responses import ResponseRequest
 from service.errors import BadMedia, BadRequest, Conflict, KeyReused, ModelNotReady, NotFound
 from service.store import jobs, workers
+from service.store.tables import JobPayload
 
 STRANGER = Caller(tenant_id="stranger")
 
@@ -63,6 +65,16 @@ def test_a_response_is_read_while_it_waits_while_it_runs_and_once_it_is_there(pa
     assert (after["status"], after["output"][0]["content"][0]["text"]) == ("completed", "Hi.")
     assert after["created_at"] == before["created_at"] == made.body["created_at"]
     assert after["usage"]["total_tokens"] == 5
+
+
+def test_an_answer_that_is_there_is_shown_though_its_request_would_be_refused_today(
+    parts: Parts, caller: Caller
+):
+    made = start(parts, caller)
+    answer(parts)
+    with parts.database.transaction() as db:
+        db.execute(update(JobPayload).where(JobPayload.job_id == made.job.id).values(body=b'{"input": 5}'))
+    assert get_response(parts, caller, made.body["id"])["status"] == "completed"
 
 
 def test_one_in_the_background_has_no_listener_and_is_no_chat_that_would_be_dropped(
