@@ -9,10 +9,10 @@ from service.api.context import current_caller, current_parts
 ADMIN = "/v1/admin"
 # What stops or steers work is never refused: it is how a tenant gets room again.
 CONTROLS = frozenset({"cancel", "pause", "resume"})
-# POSTs below these spend no tokens; those below the next leave jobs that wait.
-SPEND_NOTHING = ("/v1/files", "/v1/uploads", "/v1/webhooks")
+# POSTs below these spend no tokens; those below the next leave jobs that wait, or a file.
+SPEND_NOTHING = ("/v1/files", "/v1/webhook_endpoints", "/v1/preflight")
 QUEUE = ("/v1/jobs", "/v1/batches")
-STORE = (*SPEND_NOTHING[:2], "/v1/jobs")
+STORE = ("/v1/files", "/v1/jobs", "/v1/preflight")
 
 
 def hold_quotas(app: Flask) -> None:

@@ -101,6 +101,16 @@ def call(http: FlaskClient, method: str, rule: Rule, thing: str, headers: Header
     return response
 
 
+def look(http: FlaskClient, kind: str, thing: str, headers: Headers) -> Any:
+    """The thing as its owner sees it."""
+    (path,) = {
+        rule.rule for method, rule in with_ids(http) if method == "GET" and rule.rule.endswith(f"/<{kind}>")
+    }
+    seen = http.get(path.replace(f"<{kind}>", thing), headers=headers)
+    assert seen.status_code == 200
+    return seen.json
+
+
 def never_made(thing: str) -> str:
     """An id of the same form that nothing has."""
     if re.fullmatch(r"[a-z]+_\d{1,9}", thing):
@@ -126,11 +136,13 @@ def test_anothers_thing_looks_like_one_that_does_not_exist(
     for method, rule in with_ids(http):
         (kind,) = rule.arguments
         thing = MAKERS[kind](http, mine)
+        before = look(http, kind, thing, mine)
         foreign = call(http, method, rule, thing, theirs)
         unknown = call(http, method, rule, never_made(thing), theirs)
         assert said(foreign) == said(unknown), (method, rule.rule)
         assert foreign.status_code == 404, (method, rule.rule, foreign.data)
         # It is there all the same, and what the stranger tried did nothing to it.
+        assert look(http, kind, thing, mine) == before, (method, rule.rule)
         assert call(http, method, rule, thing, mine).status_code != 404, (method, rule.rule)
 
 
