@@ -15,6 +15,8 @@ from service.errors import SluiceError, Unavailable, error_from_dict
 
 Json = dict[str, Any]
 DONE = "[DONE]"
+# How long the server may hold a question about a preflight.
+PREFLIGHT_SECONDS = 30.0
 # Loopback servers accept any key until one is made.
 ANY_KEY = "EMPTY"
 PROBE_SECONDS = 2.0
@@ -146,6 +148,14 @@ class Client:
             body["base_dir"] = str(base_dir)
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return Batch.from_json(self._json("POST", "/v1/batches", json=body, headers=headers))
+
+    def preflight(self, input_file_id: str, *, defaults: Mapping[str, Any]) -> Json:
+        """What an uploaded manifest would come to; waits until that is known."""
+        body: Json = {"input_file_id": input_file_id, "defaults": dict(defaults)}
+        told = self._json("POST", "/v1/preflight", json=body)
+        while told["status"] in ("scanning", "measuring"):
+            told = self._get(f"/v1/preflight/{told['id']}", wait=PREFLIGHT_SECONDS)
+        return told
 
     def batch(self, batch_id: str) -> Batch:
         """One batch and its progress."""

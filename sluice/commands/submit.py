@@ -24,6 +24,7 @@ from sluice.commands.options import (
 @click.option("--system", help="What the model should be, for lines that do not say.")
 @click.option("--max-tokens", type=click.IntRange(1), help="The longest answer, for lines that do not say.")
 @schema_option
+@click.option("--dry-run", is_flag=True, help="Tell what it would come to, and run nothing.")
 @click.option("--watch", is_flag=True, help="Stay and show how far it is.")
 @url_option
 @key_option
@@ -31,13 +32,17 @@ from sluice.commands.options import (
 def command(
     manifest: Path,
     json_schema: Path | None,
+    dry_run: bool,
     watch: bool,
     url: str,
     key: str | None,
     as_json: bool,
     **defaults: str | int | None,
 ) -> int:
-    """Upload MANIFEST with the files that it names, each once, and start a batch."""
+    """Upload MANIFEST with the files that it names, each once, and start a batch.
+
+    With --dry-run its lines are counted and some are measured; the exit code says whether none of them would fail.
+    """
     from sluice.manifests import rewrite
     from sluice.media_files import Uploader
 
@@ -49,6 +54,8 @@ def command(
             fit_to_travel.writelines(rewrite(lines, manifest.resolve().parent, uploader.id_of))
             fit_to_travel.seek(0)
             uploaded = client.upload(fit_to_travel, manifest.name, "batch")
+        if dry_run:
+            return _tell(client.preflight(uploaded["id"], defaults=given), as_json=as_json)
         batch = client.create_batch(uploaded["id"], defaults=given)
         click.echo(json.dumps(batch.raw) if as_json else f"{batch.id} ({len(uploader)} files uploaded)")
         if not watch:
@@ -56,3 +63,13 @@ def command(
         from sluice.commands.status import watch_batch
 
         return watch_batch(client, batch.id)
+
+
+def _tell(told: dict[str, Any], *, as_json: bool) -> int:
+    from sluice.runs.estimate import is_clean, print_estimate
+
+    if as_json:
+        click.echo(json.dumps(told))
+    else:
+        print_estimate(told)
+    return 0 if is_clean(told) else 1
