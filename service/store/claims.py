@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased
 
 from service.contract.jobs import ClaimedJob, PayloadRef, WorkerId
 from service.contract.lifecycle import JobClass, JobStage, JobState
-from service.store import lanes
+from service.store import lanes, wishes
 from service.store.database import AnyRow, database_now
 from service.store.lanes import LaneId
 from service.store.progress import shard_of
@@ -132,7 +132,8 @@ def _take(
         .returning(*_CLAIMED_COLUMNS)
         .execution_options(synchronize_session=False)
     )
-    return sorted(db.execute(taken).all(), key=lambda row: (row.priority, row.id))
+    wanted = wishes.keep_wanted(db, db.execute(taken).all())
+    return sorted(wanted, key=lambda row: (row.priority, row.id))
 
 
 _CLAIMED_COLUMNS = (

@@ -8,15 +8,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, select, text, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from service.contract.lifecycle import JobClass, JobState
+from service.contract.lifecycle import BatchState, JobClass, JobState
 from service.store import lanes
 from service.store.batches import TAKES_LINES
 from service.store.database import AnyRow, database_now
+from service.store.fence import LEFT
 from service.store.lanes import LaneId
-from service.store.states import HELD, QUEUED
+from service.store.states import HELD, QUEUED, RUNNING
 from service.store.sweeps import SWEEP_CHUNK, end_of_chunk
 from service.store.tables import Batch, Job
 
@@ -77,6 +78,25 @@ def hold_paused(db: Session, queued: Sequence[AnyRow]) -> frozenset[int]:
         held = update(Job).where(Job.id.in_(job_ids), Job.state == QUEUED).values(state=JobState.HELD)
         db.execute(held.execution_options(synchronize_session=False))
     return job_ids
+
+
+def keep_wanted(db: Session, claimed: Sequence[AnyRow]) -> Sequence[AnyRow]:
+    """Those of these jobs, just claimed, that are to run; the others' batches are paused or being stopped.
+
+    It takes a while to tell a million jobs, and none of them is to begin meanwhile. The sweeps find them held.
+    """
+    batch_ids = {row.batch_id for row in claimed if row.batch_id is not None}
+    if not batch_ids:
+        return claimed
+    resting = or_(Batch.paused_at.is_not(None), Batch.state == BatchState.CANCELLING)
+    unwanted = set(db.scalars(select(Batch.id).where(Batch.id.in_(batch_ids), resting)))
+    if not unwanted:
+        return claimed
+    job_ids = [row.id for row in claimed if row.batch_id in unwanted]
+    held = update(Job).where(Job.id.in_(job_ids), Job.state == RUNNING)
+    held = held.values(state=JobState.HELD, attempt=Job.attempt - 1, **LEFT)
+    db.execute(held.execution_options(synchronize_session=False))
+    return [row for row in claimed if row.batch_id not in unwanted]
 
 
 def wishing_batches(db: Session) -> Sequence[str]:

@@ -111,6 +111,29 @@ def test_a_paused_batch_does_not_close_while_lines_are_held(database: Database) 
         assert not batches.close_if_done(db, batch_id)
 
 
+def test_no_job_of_a_batch_that_rests_is_begun_before_it_was_told(database: Database) -> None:
+    """A million jobs are not told at once; whoever claims them meanwhile lays them aside."""
+    resting, stopping, other = (add_batch(database, lines=2) for _ in range(3))
+    assert pause(database, resting)
+    with database.transaction() as db:
+        assert batches.request_cancel(db, "default", stopping)
+
+    worker = join(database)
+    claimed = claim(database, worker)
+
+    assert [job.batch_id for job in claimed] == [other, other]
+    assert states(database) == {HELD: 4, RUNNING: 2}
+    with database.transaction() as db:
+        recovery.apply_cancels(db)
+    assert resume(database, resting)
+    tell_all(database, resting)
+    again = claim(database, worker)
+    assert [(job.batch_id, job.attempt) for job in again] == [(resting, 1), (resting, 1)]
+    succeed(database, [*claimed, *again], worker)
+    check_books(database, stopping, 2, alone=False)
+    check_books(database, resting, 2, alone=False)
+
+
 def test_other_batches_go_on_and_their_claims_find_no_held_job_in_the_way(database: Database) -> None:
     resting = add_batch(database, lines=40)
     other = add_batch(database, lines=3)
