@@ -16,7 +16,7 @@ from service.actions.follow_chat import ChatEvent, Quiet, Replied
 from service.actions.start_chat import StartedChat, start_chat
 from service.api.context import current_caller, current_parts, current_request
 from service.api.errors import REFUSALS
-from service.api.headers import ChatHeaders, name_ignored, tell_cache
+from service.api.headers import CompletionHeaders, name_ignored, tell_cache
 from service.api.listening import first_word, last_word, listen
 from service.api.paths import current_path_model
 from service.api.sse import (
@@ -38,7 +38,7 @@ api = APIBlueprint("chat", __name__, url_prefix="/v1", abp_responses=REFUSALS)
 
 
 @api.post("/chat/completions", responses={200: ChatCompletion})
-def create_completion(header: ChatHeaders, body: ChatRequest) -> Response:
+def create_completion(header: CompletionHeaders, body: ChatRequest) -> Response:
     """Answer a conversation with images, videos and sounds. OpenAI: POST /v1/chat/completions."""
     parts, caller = current_parts(), current_caller()
     raw = current_request().raw_body()
@@ -50,8 +50,15 @@ def create_completion(header: ChatHeaders, body: ChatRequest) -> Response:
         wait_for_model=header.wait_for_model,
         path_model=current_path_model(),
         use_cache=header.use_cache,
+        idempotency_key=header.idempotency_key,
     )
-    events = listen(parts, caller, chat.job_id, with_deltas=bool(body.stream))
+    events = listen(
+        parts,
+        caller,
+        chat.job_id,
+        with_deltas=bool(body.stream),
+        may_come_back=header.idempotency_key is not None,
+    )
     response = _stream(events, chat, body) if body.stream else _whole(events, chat)
     name_ignored(response, ignored_fields(body))
     return response

@@ -39,6 +39,10 @@ def tell_cache(response: Response, chat: StartedChat, event: ChatEvent) -> None:
         response.headers[CACHE] = "hit" if is_hit else "miss"
 
 
+class CompletionHeaders(ChatHeaders, IdempotencyHeader):
+    """As a chat's; and the same Idempotency-Key with the same body gives the same reply again."""
+
+
 def name_ignored(response: Response, fields: Sequence[str]) -> None:
     """Tell the caller which of its fields had no effect. Their names are a stranger's, so only plain ones are said."""
     if fields:

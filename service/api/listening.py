@@ -14,9 +14,17 @@ from service.contract.callers import Caller
 
 
 def listen(
-    parts: Parts, caller: Caller, job_id: int, *, with_deltas: bool = False
+    parts: Parts,
+    caller: Caller,
+    job_id: int,
+    *,
+    with_deltas: bool = False,
+    may_come_back: bool = False,
 ) -> Generator[ChatEvent, None, None]:
-    """The job's events; when the client leaves, or we do, the job is cancelled and its slot freed."""
+    """The job's events; when the client leaves, or we do, the job is cancelled and its slot freed.
+
+    may_come_back: it has a few seconds to send its request again, until the worker misses a listener.
+    """
     environ, over = request.environ, False
     try:
         for event in follow_chat(parts, caller, job_id, with_deltas=with_deltas):
@@ -25,7 +33,7 @@ def listen(
             over = isinstance(event, Replied)
             yield event
     finally:
-        if not over:
+        if not (over or may_come_back):
             cancel_job(parts, caller, job_id)
 
 

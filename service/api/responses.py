@@ -14,7 +14,7 @@ from service.actions.read_responses import FoundResponse, find_response, get_res
 from service.actions.start_response import Sender, start_response
 from service.api.context import current_caller, current_parts, current_request
 from service.api.errors import REFUSALS
-from service.api.headers import ChatHeaders, IdempotencyHeader, name_ignored
+from service.api.headers import CompletionHeaders, name_ignored
 from service.api.listening import first_word, listen, reply_in
 from service.api.paths import current_path_model
 from service.api.response_stream import told
@@ -24,10 +24,6 @@ from service.contract.response_objects import DeletedResponse, InputItemList, Re
 from service.contract.responses import ResponseRequest
 
 api = APIBlueprint("responses", __name__, url_prefix="/v1", abp_responses=REFUSALS)
-
-
-class CreateHeaders(ChatHeaders, IdempotencyHeader):
-    """As a chat's; and the same Idempotency-Key with the same body gives the same response again."""
 
 
 class ResponsePath(BaseModel):
@@ -52,7 +48,7 @@ class InputItemsQuery(BaseModel):
 
 
 @api.post("/responses", responses={200: ResponseObject})
-def create_response(header: CreateHeaders, body: ResponseRequest) -> Response:
+def create_response(header: CompletionHeaders, body: ResponseRequest) -> Response:
     """Answer a conversation with images, videos and sounds. OpenAI: POST /v1/responses."""
     parts, caller = current_parts(), current_caller()
     sender = Sender(header.idempotency_key, header.wait_for_model, current_path_model())

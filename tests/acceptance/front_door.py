@@ -43,12 +43,12 @@ def sluice(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def started(*arguments: object, cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """`sluice …` in the background; ended by SIGTERM at the latest."""
+def started(*arguments: object, cwd: Path, **settings: str) -> Iterator[subprocess.Popen[str]]:
+    """`sluice …` in the background; ended by SIGTERM at the latest. settings: as SLUICE_… in its environment."""
     process = subprocess.Popen(
         command(*arguments),
         cwd=cwd,
-        env=environment(),
+        env=environment() | {f"SLUICE_{name}".upper(): value for name, value in settings.items()},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

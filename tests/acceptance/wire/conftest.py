@@ -15,11 +15,15 @@ from sluice.client import Client
 ANEW = {"x-use-cache": "false"}
 
 
+# Webhooks may be sent to receivers of ours, which are on loopback, and are tried again soon.
+SETTINGS = {"allow_addresses": "127.0.0.1", "allow_http": "true", "webhook_retry_seconds": "0.2"}
+
+
 @pytest.fixture(scope="session")
 def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
     folder = tmp_path_factory.mktemp("wire")
     cats, dogs = (_key_of(tenant, folder) for tenant in ("cats", "dogs"))
-    with started("serve", "-p", "0", "--data-dir", "data", cwd=folder) as process:
+    with started("serve", "-p", "0", "--data-dir", "data", cwd=folder, **SETTINGS) as process:
         url = wait_for(lambda: process.poll() is not None or url_in(folder / "data"))
         assert process.poll() is None, process.communicate()
         with Client(url) as client:

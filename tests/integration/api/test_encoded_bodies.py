@@ -117,7 +117,6 @@ def test_a_bomb_is_cut_off_early_and_never_held(encoding: str) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert refusal.value.code == "compression_ratio"
-    assert bomb.tell() < 400_000
     assert peak < 4 << 20
 
 
