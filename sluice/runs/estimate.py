@@ -57,10 +57,11 @@ def _token_rows(tokens: Json) -> Iterator[tuple[str, str]]:
 
 def _print_faults(told: Json) -> None:
     for error in told["lines"]["errors"]:
+        lines = "line" if error["count"] == 1 else "lines"
         more = ", …" if error["count"] > len(error["lines"]) else ""
         numbers = ", ".join(map(str, error["lines"]))
         click.secho(
-            f"{one_line(error['code'])}: {error['count']:,} lines ({numbers}{more})"[:WIDTH], bold=True
+            f"{one_line(error['code'])}: {error['count']:,} {lines} ({numbers}{more})"[:WIDTH], bold=True
         )
         _print_wrapped(one_line(error["message"]), indent="  ")
     for failed in told["failed_lines"][:FAILURES_SHOWN]:

@@ -3,12 +3,15 @@
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from front_door import sluice
 from PIL import Image
+from wire_server import Wire
 
 UNKNOWN = "preflight_" + "0" * 24
 
@@ -178,3 +181,20 @@ def test_what_cannot_be_measured_is_refused(
     answer = cats.post("/v1/preflight", json=body)
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
+
+
+def test_the_command_line_tells_it_before_anything_runs(wire: Wire, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_bytes(lines({"image": "a.png"}, {"image": "gone.png"}, {"image": "file-" + "0" * 24}))
+    where = ("--url", wire.url, "--key", wire.cats, "--prompt", "Describe this image.")
+
+    told = sluice("submit", str(manifest), "--dry-run", *where, cwd=tmp_path)
+
+    assert told.returncode == 1, told.stderr
+    assert "3, of which 1 would fail at once" in told.stdout
+    assert "2 of them, of which 1 would fail" in told.stdout
+    assert "image         64\n" in told.stdout
+    assert "1 line (2)" in told.stdout
+    assert "line 3: " in told.stdout
+    assert max(map(len, told.stdout.splitlines())) <= 80
