@@ -16,7 +16,10 @@ class UsageGroup(StrEnum):
 
 
 class UsageCounts(BaseModel):
-    """Answered requests and their tokens; image, video and audio tokens are among the prompt's."""
+    """Answered requests and their tokens; image, video and audio tokens are among the prompt's.
+
+    An answer that was computed before and given again is a request that costs no tokens.
+    """
 
     requests: int = 0
     prompt_tokens: int = 0
