@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from service.contract.chat import ChatRequest, parse_chat_request
+from service.contract.chat import ChatRequest, ignored_fields, parse_chat_request
 from service.contract.replies import completion_body, told_in_choice
 from service.contract.response_bodies import answered_body, told_in_response
 from service.contract.responses import read_kept_request
@@ -30,13 +30,14 @@ def _as_it_is(error: SluiceError) -> SluiceError:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A job's request. chat: the conversation that it asks to continue.
+    """A job's request. chat: the conversation that it asks to continue. ignored: its fields that have no effect.
 
     reply: makes the endpoint's body of the answers; it is called as `completion_body` is.
     in_own_words: an error about the chat, as one about the endpoint's own fields.
     """
 
     chat: ChatRequest
+    ignored: tuple[str, ...] = ()
     reply: Callable[..., dict[str, Any]] = completion_body
     in_own_words: Callable[[SluiceError], SluiceError] = _as_it_is
 
@@ -44,10 +45,12 @@ class Asked:
 def request_in(endpoint: str, raw: bytes) -> Asked:
     """Read a job's body. BadRequest names the field and the reason."""
     if endpoint == RESPONSES:
-        request = read_kept_request(raw)
-        return Asked(request.chat, partial(answered_body, request), request.in_own_words)
+        wanted = read_kept_request(raw)
+        ignored = tuple(ignored_fields(wanted))
+        return Asked(wanted.chat, ignored, partial(answered_body, wanted), wanted.in_own_words)
     assert endpoint == CHAT, "no other endpoint makes jobs for the engine"
-    return Asked(parse_chat_request(raw))
+    chat = parse_chat_request(raw)
+    return Asked(chat, tuple(ignored_fields(chat)))
 
 
 def told_by(endpoint: str, reply: Mapping[str, Any]) -> list[Delta]:

@@ -9,7 +9,6 @@ from service.actions.parts import Parts
 from service.contract import endpoints
 from service.contract.chat import (
     ChatRequest,
-    ignored_fields,
     media_refs,
     parse_chat_request,
     template_messages,
@@ -73,7 +72,7 @@ class Preparer:
         if job.endpoint in WITHOUT_ENGINE:
             return Succeeded(job, self._aside(job, raw), Usage())
         asked, options = self._asked(job, raw)
-        seat.ignored_fields = tuple(ignored_fields(asked.chat))
+        seat.ignored_fields = asked.ignored
         if (found := self._found(seat, asked.chat)) is not None:
             return found
         try:

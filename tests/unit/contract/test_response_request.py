@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from service.contract.chat import ignored_fields, media_refs, template_messages
+from service.contract.endpoints import request_in
 from service.contract.media import MediaKind
 from service.contract.responses import KeptRequest, kept_request, read_kept_request
 from service.errors import BadMedia, BadRequest, ContextTooLong
@@ -205,6 +206,10 @@ def test_what_only_the_worker_can_know_is_said_in_the_requests_own_words_too():
 def test_unknown_fields_are_named_and_not_obeyed():
     request = asked(colour="red", reasoning={"effort": "low"}, text={"verbosity": "low"})
     assert set(ignored_fields(request)) == {"colour", "reasoning", "text.verbosity"}
+
+
+def test_what_was_not_obeyed_is_told_beside_the_result_too():
+    assert request_in("/v1/responses", b'{"input": "Hello", "colour": "red"}').ignored == ("colour",)
 
 
 def test_two_readers_could_not_read_a_kept_request_differently():
