@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from service.contract.ended_jobs import EndedJob
 from service.contract.lifecycle import BATCH_TERMINAL, JobState
 from service.contract.result_cursors import ResultCursor
+from service.store.database import AnyRow
 from service.store.results import ENDED_JOB, ended_job
 from service.store.tables import Batch, BatchProgress, Job, Result
 
@@ -37,16 +38,9 @@ def frontier(db: Session, batch_id: str, start: ResultCursor, *, limit: int) -> 
     A shard's sequence has no gaps, so that counting is enough. Lines without a result come last: only when every job
     of the batch has ended is it known which they are.
     """
-    # First of all: what commits after this look makes the batch no more over than it was.
-    is_over = _is_over(db, batch_id)
-    skipped = BatchProgress.cancelled + BatchProgress.expired
-    shards = db.execute(
-        select(BatchProgress.shard, BatchProgress.seq, skipped.label("num_skipped"))
-        .where(BatchProgress.batch_id == batch_id)
-        .order_by(BatchProgress.shard)
-    ).all()
+    shards, is_over = _shards(db, batch_id)
     seqs, left, num_behind = dict(start.seqs), limit, 0
-    for shard, last_seq, _ in shards:
+    for _, shard, last_seq, _ in shards:
         num_new = max(0, last_seq - seqs.get(shard, 0))
         num_told = min(num_new, left)
         if num_told:
@@ -83,9 +77,20 @@ def read(
     return told
 
 
-def _is_over(db: Session, batch_id: str) -> bool:
+def _shards(db: Session, batch_id: str) -> tuple[list[AnyRow], bool]:
+    """The shards in which anything has ended, and whether all jobs have.
+
+    Of one statement, and so of one moment: a batch is not over before the last result that is seen with it.
+    """
     over = Batch.closed_at.is_not(None) | Batch.state.in_(BATCH_TERMINAL)
-    return bool(db.scalar(select(func.count()).where(Batch.id == batch_id, over)))
+    skipped = BatchProgress.cancelled + BatchProgress.expired
+    rows = db.execute(
+        select(over.label("is_over"), BatchProgress.shard, BatchProgress.seq, skipped.label("num_skipped"))
+        .outerjoin(BatchProgress, BatchProgress.batch_id == Batch.id)
+        .where(Batch.id == batch_id)
+        .order_by(BatchProgress.shard)
+    ).all()
+    return [row for row in rows if row.shard is not None], any(row.is_over for row in rows)
 
 
 def _among_skipped(db: Session, batch_id: str, reached: ResultCursor, left: int) -> Frontier:

@@ -61,6 +61,19 @@ def test_a_reply_is_read_back_with_its_usage_and_provenance(database: Database) 
     assert view.finished_at is not None
 
 
+def test_a_batch_counts_the_tokens_that_were_not_computed_again(database: Database) -> None:
+    batch_id = add_batch(database, lines=2)
+    worker = join(database)
+    for cached in (3, 4):
+        (claimed,) = claim(database, worker, 1)
+        spent = Usage(prompt_tokens=5, completion_tokens=2, text_tokens=5, cached_tokens=cached)
+        finish(database, [Succeeded(claimed, {}, spent)], worker)
+
+    with database.reading() as db:
+        counts = progress.of(db, batch_id)
+    assert (counts.prompt_tokens, counts.completion_tokens, counts.cached_tokens) == (10, 4, 7)
+
+
 def test_a_failure_is_read_back_as_the_error_it_was(database: Database) -> None:
     job_id = add_chat(database)
     worker = join(database)
