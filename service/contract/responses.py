@@ -61,8 +61,8 @@ class AllowedTools(Wire):
 def _known_choice(value: Any) -> Any:
     if value in (None, "none", "auto", "required"):
         return value
-    kinds: dict[Any, type[Wire]] = {"function": FlatNamedTool, "allowed_tools": AllowedTools}
-    if isinstance(value, dict) and (kind := kinds.get(value.get("type"))):
+    kinds: dict[str, type[Wire]] = {"function": FlatNamedTool, "allowed_tools": AllowedTools}
+    if isinstance(value, dict) and (kind := kinds.get(str(value.get("type")))):
         try:
             return kind.model_validate(value)
         except ValidationError:

@@ -172,6 +172,8 @@ def test_drawing_is_told_in_chats_own_fields():
         ({"tools": [TOOL, TOOL]}, "tools", "invalid_value"),
         ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
         ({"tool_choice": {"type": "web_search"}}, "tool_choice", "invalid_value"),
+        ({"tool_choice": {"type": {}, "mode": "auto"}}, "tool_choice", "invalid_value"),
+        ({"text": {"format": {"type": {}}}}, "text.format.type", "invalid_value"),
         ({"tool_choice": {"type": "function", "name": "nobody"}}, "tool_choice", "invalid_value"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_value"),
         ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text.format.name", "invalid_value"),
