@@ -131,11 +131,13 @@ class Client:
         defaults: Mapping[str, Any] | None = None,
         base_dir: Path | None = None,
         completion_window: str = "24h",
+        dedupe: bool = False,
         idempotency_key: str | None = None,
     ) -> Batch:
         """Submit an uploaded manifest; the same idempotency key gives the same batch.
 
-        completion_window: hours or days, such as `24h`, after which lines that did not run expire.
+        completion_window: hours or days, such as `24h`, after which lines that did not run expire. dedupe: equal
+        lines are computed once.
         """
         body: Json = {
             "input_file_id": input_file_id,
@@ -146,6 +148,8 @@ class Client:
             body["defaults"] = dict(defaults)
         if base_dir is not None:
             body["base_dir"] = str(base_dir)
+        if dedupe:
+            body["dedupe"] = True
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return Batch.from_json(self._json("POST", "/v1/batches", json=body, headers=headers))
 

@@ -25,6 +25,7 @@ from sluice.commands.options import (
 @click.option("--max-tokens", type=click.IntRange(1), help="The longest answer, for lines that do not say.")
 @schema_option
 @click.option("--dry-run", is_flag=True, help="Tell what it would come to, and run nothing.")
+@click.option("--dedupe", is_flag=True, help="Compute equal lines once.")
 @click.option("--watch", is_flag=True, help="Stay and show how far it is.")
 @url_option
 @key_option
@@ -33,6 +34,7 @@ def command(
     manifest: Path,
     json_schema: Path | None,
     dry_run: bool,
+    dedupe: bool,
     watch: bool,
     url: str,
     key: str | None,
@@ -56,7 +58,7 @@ def command(
             uploaded = client.upload(fit_to_travel, manifest.name, "batch")
         if dry_run:
             return _tell(client.preflight(uploaded["id"], defaults=given), as_json=as_json)
-        batch = client.create_batch(uploaded["id"], defaults=given)
+        batch = client.create_batch(uploaded["id"], defaults=given, dedupe=dedupe)
         click.echo(json.dumps(batch.raw) if as_json else f"{batch.id} ({len(uploader)} files uploaded)")
         if not watch:
             return 0
