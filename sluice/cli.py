@@ -22,7 +22,10 @@ from sluice.terminal import one_line
 WRONG_USAGE = 2
 STOPPED = 130
 
-COMMANDS = ("run", "serve", "submit", "status", "results", "chat", "keys", "usage", "worker", "migrate")
+COMMANDS = (
+    *("run", "serve", "submit", "status", "pause", "resume", "cancel", "retry", "results", "chat"),
+    *("keys", "usage", "worker", "migrate"),
+)
 
 
 class LazyGroup(click.Group):

@@ -76,6 +76,11 @@ class Batch:
         return [str(error.get("message")) for error in errors]
 
     @property
+    def is_paused(self) -> bool:
+        """Whether it rests until somebody resumes it."""
+        return self.raw.get("paused_at") is not None
+
+    @property
     def has_ended(self) -> bool:
         """Whether nothing more will happen, and the files are there."""
         return self.status in ("completed", "failed", "expired", "cancelled")
@@ -171,7 +176,19 @@ class Client:
 
     def cancel_batch(self, batch_id: str) -> Batch:
         """Stop a batch; finished lines keep their results."""
-        return Batch.from_json(self._json("POST", f"/v1/batches/{batch_id}/cancel"))
+        return self._control(batch_id, "cancel")
+
+    def pause_batch(self, batch_id: str) -> Batch:
+        """Let a batch rest; lines that run are finished."""
+        return self._control(batch_id, "pause")
+
+    def resume_batch(self, batch_id: str) -> Batch:
+        """Let a paused batch go on."""
+        return self._control(batch_id, "resume")
+
+    def retry_batch(self, batch_id: str, **wanted: Any) -> Batch:
+        """Make a batch of what an ended one did not answer. wanted: states, only_retryable, priority, …"""
+        return self._control(batch_id, "retry", wanted)
 
     def jobs(self, **filters: Any) -> list[Json]:
         """A page of jobs."""
@@ -230,6 +247,9 @@ class Client:
                 if "error" in chunk:
                     raise error_from_dict(chunk["error"], 500)
                 yield chunk
+
+    def _control(self, batch_id: str, verb: str, body: Json | None = None) -> Batch:
+        return Batch.from_json(self._json("POST", f"/v1/batches/{batch_id}/{verb}", json=body or {}))
 
     def _says_yes(self, path: str) -> bool:
         try:

@@ -25,11 +25,11 @@ def command(batch_id: str | None, watch: bool, url: str, key: str | None, as_jso
         if batch_id is None:
             if watch:
                 raise click.UsageError("--watch needs the id of a batch.")
-            _print_batches(client.batches(), as_json)
+            print_batches(client.batches(), as_json)
             return 0
         if watch:
             return watch_batch(client, batch_id)
-        _print_batches([client.batch(batch_id)], as_json)
+        print_batches([client.batch(batch_id)], as_json)
         return 0
 
 
@@ -44,11 +44,13 @@ def watch_batch(client: "Client", batch_id: str) -> int:
     return 0 if batch.has_succeeded else 1
 
 
-def _print_batches(batches: "list[Batch]", as_json: bool) -> None:
+def print_batches(batches: "list[Batch]", as_json: bool) -> None:
+    """A line for each batch, or all of them as JSON."""
     if as_json:
         click.echo(json.dumps([batch.raw for batch in batches]))
         return
     for batch in batches:
         counts = f"{batch.completed}/{batch.total} done"
         counts += f", {batch.failed} failed" if batch.failed else ""
-        click.echo(f"{batch.id}  {batch.status:<11}  {counts}")
+        status = "paused" if batch.is_paused else batch.status
+        click.echo(f"{batch.id}  {status:<11}  {counts}")
