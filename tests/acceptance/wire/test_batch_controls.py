@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx
 import openai
-from front_door import wait_for
+from front_door import sluice, wait_for
 from openai.types import Batch
+from wire_server import Wire
 
 NUM_LINES = 240
 
@@ -123,3 +124,20 @@ def test_the_other_tenant_cannot_touch_a_batch(
     for verb in ("", "/pause", "/resume", "/retry", "/cancel"):
         assert dogs.post(f"/v1/batches/{batch_id}{verb}", json={}).status_code == 404
     assert ended(client, batch_id).status == "completed"
+
+
+def test_a_batch_is_steered_from_the_command_line(
+    wire: Wire, client: openai.OpenAI, cats: httpx.Client
+) -> None:
+    def told(*arguments: str) -> str:
+        done = sluice(*arguments, "--url", wire.url, "--key", wire.cats, cwd=wire.data_dir)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    batch_id = submit(cats, prompts(NUM_LINES))
+    assert "paused" in told("pause", batch_id)
+    assert "cancelling" in told("cancel", batch_id) or "cancelled" in told("status", batch_id)
+    assert ended(client, batch_id).status == "cancelled"
+    (child,) = json.loads(told("retry", batch_id, "--json"))
+    assert child["retry_of"] == batch_id
+    told("cancel", child["id"])
