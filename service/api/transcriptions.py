@@ -142,6 +142,7 @@ def _told(first: ChatEvent, rest: Generator[ChatEvent, None, None]) -> Iterator[
                 elif time.monotonic() - last_write > KEEP_ALIVE_SECONDS:
                     last_write = time.monotonic()
                     yield KEEP_ALIVE
+        yield DONE
     except ClientGone:
         return
     except SluiceError as error:
@@ -159,4 +160,3 @@ def _said(event: Delta | Replied) -> Iterator[bytes]:
         yield from _said(delta)
     whole = transcription_of(event.body)
     yield data({"type": "transcript.text.done", **whole.model_dump()})
-    yield DONE

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import openai
+from wire_server import Wire
 
 RATE = 16_000
 
@@ -32,8 +33,9 @@ def refused(client: httpx.Client, **fields: Any) -> tuple[int, str | None]:
     return answer.status_code, answer.json()["error"]["param"]
 
 
-def files_of(client: httpx.Client) -> list[Any]:
-    return list(client.get("/v1/files").json()["data"])
+def kept_in(wire: Wire) -> set[str]:
+    """What lies on the server's disk."""
+    return {path.name for path in (wire.data_dir / "blobs" / "files").glob("*")}
 
 
 def test_a_recording_is_written_down(client: openai.OpenAI) -> None:
@@ -75,11 +77,15 @@ def test_a_prompt_that_looks_like_json_is_text(client: openai.OpenAI) -> None:
     assert heard.usage is not None
 
 
-def test_the_sound_is_forgotten_once_it_is_written_down(client: openai.OpenAI, cats: httpx.Client) -> None:
-    before = files_of(cats)
+def test_the_sound_is_forgotten_once_it_is_written_down(client: openai.OpenAI, wire: Wire) -> None:
+    before = kept_in(wire)
     client.audio.transcriptions.create(model="default", file=rising_tone())
+    with client.audio.transcriptions.create(model="default", file=rising_tone(), stream=True) as stream:
+        next(iter(stream))
+        assert len(kept_in(wire)) == len(before) + 1
+        list(stream)
 
-    assert files_of(cats) == before
+    assert kept_in(wire) == before
 
 
 def test_what_no_model_here_can_tell_is_refused(cats: httpx.Client) -> None:
@@ -92,8 +98,8 @@ def test_what_no_model_here_can_tell_is_refused(cats: httpx.Client) -> None:
     assert refused(cats, model="nobody") == (404, "model")
 
 
-def test_what_is_no_recording_is_refused_by_its_field(cats: httpx.Client) -> None:
-    before = files_of(cats)
+def test_what_is_no_recording_is_refused_by_its_field(cats: httpx.Client, wire: Wire) -> None:
+    before = kept_in(wire)
     path = "/v1/audio/transcriptions"
     broken = cats.post(path, data={"model": "default"}, files={"file": ("a.wav", b"RIFF but no sound")})
     bare = cats.post(path, data={"model": "default", "file": "a.wav"})
@@ -102,4 +108,4 @@ def test_what_is_no_recording_is_refused_by_its_field(cats: httpx.Client) -> Non
 
     for answer in (broken, bare, streamed, too_long):
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file"), answer.text
-    assert files_of(cats) == before
+    assert kept_in(wire) == before

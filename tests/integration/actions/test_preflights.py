@@ -27,7 +27,7 @@ from service.contract.measured_lines import MeasuredLine
 from service.contract.tickets import Ingest
 from service.errors import BadMedia, Conflict, NotFound
 from service.settings import Settings
-from service.store import preflights
+from service.store import preflights, webhooks
 from service.store.tables import (
     Base,
     Batch,
@@ -208,12 +208,23 @@ def test_lines_that_would_fail_are_named_and_cost_nothing(parts: Parts) -> None:
 
 
 def test_nothing_of_it_is_charged_written_to_files_announced_or_listed(parts: Parts) -> None:
+    with parts.database.transaction() as db:
+        events = ("batch.completed", "batch.failed")
+        webhooks.insert_webhook(
+            db,
+            ME.tenant_id,
+            webhook_id=webhooks.new_id(),
+            name="mine",
+            url="https://hooks.example.com/",
+            event_types=events,
+        )
     preflight_id = scanned(parts, list(prompts(3)))
     work(parts, answer=measure)
     finished(parts, preflight_id)
+    scanned(parts, manifest(b""))
 
     assert count(parts, UsageRow) == count(parts, WebhookDelivery) == 0
-    assert count(parts, File) == 1
+    assert count(parts, File) == 2
     assert list_batches(parts, ME).data == []
 
 
