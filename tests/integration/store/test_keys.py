@@ -3,12 +3,14 @@
 import threading
 
 import pytest
+from alembic import command
 from sqlalchemy import select
 
 from service.contract.callers import Role
 from service.errors import Conflict
 from service.store import keys
 from service.store.database import Database
+from service.store.schema import alembic_config, migrate
 from service.store.tables import Key
 
 
@@ -100,3 +102,18 @@ def test_the_use_of_keys_is_marked_by_the_databases_clock(database: Database) ->
     assert marked.last_used_at >= marked.created_at
     assert unmarked is not None
     assert unmarked.last_used_at is None
+
+
+def test_keys_from_before_there_were_roles_open_what_they_opened(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    database = Database(empty_database_url)
+    with database.transaction() as db:
+        _, secret = keys.create(db, "acme", "laptop", role=Role.ADMIN)
+    for move, revision in ((command.downgrade, "0002"), (command.upgrade, "head")):
+        with database.connect() as connection, connection.begin():
+            move(alembic_config(connection), revision)
+    with database.reading() as db:
+        known = keys.authenticate(db, secret)
+    assert known is not None
+    assert (known.tenant_id, known.name, known.role, known.expires_at) == ("acme", "laptop", Role.USER, None)
+    database.close()
