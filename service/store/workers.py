@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, and_, insert, select, update
+from sqlalchemy import CursorResult, Select, and_, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.contract.jobs import WorkerId
@@ -172,6 +172,22 @@ def retire(db: Session, worker_id: WorkerId, exit_cause: str) -> int:
     rows = db.execute(held).all()
     requeue.settle(db, rows)
     return len(rows)
+
+
+def any_gone(db: Session, seconds: float) -> bool:
+    """Whether a worker left longer ago than this."""
+    return db.scalar(_gone(seconds).limit(1)) is not None
+
+
+def forget_gone(db: Session, seconds: float, limit: int) -> int:
+    """Delete up to `limit` workers that left longer ago than this; returns how many."""
+    gone = db.scalars(_gone(seconds).limit(limit)).all()
+    db.execute(delete(WorkerModel).where(WorkerModel.worker_id.in_(gone)))
+    return _num_changed(db, delete(Worker).where(Worker.id.in_(gone)))
+
+
+def _gone(seconds: float) -> Select[Any]:
+    return select(Worker.id).where(Worker.dead, Worker.lease_until < database_now() - seconds)
 
 
 def lose(db: Session, worker_id: WorkerId, exit_cause: str) -> bool:

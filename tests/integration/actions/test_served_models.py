@@ -1,8 +1,9 @@
 """Which models may be asked for, and what is told of them while their workers come and go."""
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from service.actions.forget_expired import WORKER_SECONDS, forget_expired
 from service.actions.known_models import known_models, served_name
 from service.actions.list_models import get_model, list_models
 from service.actions.model_states import USUAL_LOAD_SECONDS
@@ -12,7 +13,7 @@ from service.contract.lifecycle import WorkerRole
 from service.errors import ModelNotReady, UnknownModel
 from service.store import workers
 from service.store.database import database_now
-from service.store.tables import Worker
+from service.store.tables import Worker, WorkerModel
 
 FACTS = {
     "input_modalities": ["text", "image"],
@@ -98,6 +99,18 @@ def test_a_worker_that_crashed_is_waited_for_like_one_that_left(parts: Parts) ->
     with parts.database.transaction() as db:
         workers.lose(db, worker, "it hung")
     assert served_name(parts, "elsewhere") == "elsewhere"
+
+
+def test_workers_that_have_long_left_are_forgotten_with_their_models(parts: Parts) -> None:
+    gone, recent, alive = (joins(parts, "tiny") for _ in range(3))
+    left_ago(parts, gone, WORKER_SECONDS + parts.settings.model_grace_seconds + 60)
+    left_ago(parts, recent, WORKER_SECONDS)
+
+    forget_expired(parts)
+
+    with parts.database.reading() as db:
+        assert set(db.scalars(select(Worker.id))) == {recent, alive}
+        assert set(db.scalars(select(WorkerModel.worker_id))) == {recent, alive}
 
 
 def test_the_estimate_is_what_loading_took_before_less_what_it_has_taken_now(parts: Parts) -> None:
