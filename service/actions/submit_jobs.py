@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from service.actions.fresh_blob import fresh_blob
 from service.actions.once import Once, StreamDigest, make_once
 from service.actions.parts import Parts
 from service.actions.read_batches import get_batch
@@ -33,9 +34,10 @@ def submit_jobs(
     size = parts.blobs.write(blob, digest.over(chunks), parts.settings.max_upload_bytes)
     once = Once(ROUTE, idempotency_key, digest.hexdigest())
     new_id = batches.new_id()
-    with parts.database.transaction() as db:
+    with fresh_blob(parts, blob) as fresh, parts.database.transaction() as db:
         batch_id = make_once(db, caller, once, new_id)
-        if batch_id == new_id:
+        fresh.is_wanted = batch_id == new_id
+        if fresh.is_wanted:
             file = files.insert(
                 db,
                 caller.tenant_id,
@@ -47,7 +49,5 @@ def submit_jobs(
                 blob=blob,
             )
             create_batch(db, batch_id, caller, file, options, parts.settings)
-    if batch_id != new_id:
-        parts.blobs.delete(blob)
     parts.doorbell.ring(Ingest(batch_id))
     return get_batch(parts, caller, batch_id)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
+from service.actions.fresh_blob import fresh_blob
 from service.actions.once import Once, StreamDigest, make_once
 from service.actions.parts import Parts
 from service.actions.read_preflights import get_preflight
@@ -54,9 +55,10 @@ def submit_lines(
     size = parts.blobs.write(blob, digest.over(chunks), parts.settings.max_upload_bytes)
     once = Once(f"{PREFLIGHT}#lines", idempotency_key, digest.hexdigest())
     new_id = preflights.new_id()
-    with parts.database.transaction() as db:
+    with fresh_blob(parts, blob) as fresh, parts.database.transaction() as db:
         preflight_id = make_once(db, caller, once, new_id, is_there=lambda made: _is_there(db, made))
-        if preflight_id == new_id:
+        fresh.is_wanted = preflight_id == new_id
+        if fresh.is_wanted:
             file = files.insert(
                 db,
                 caller.tenant_id,
@@ -68,8 +70,6 @@ def submit_lines(
                 blob=blob,
             )
             _create(parts, db, preflight_id, caller, file, options, sample)
-    if preflight_id != new_id:
-        parts.blobs.delete(blob)
     parts.doorbell.ring(Ingest(preflight_id))
     return get_preflight(parts, caller, preflight_id)
 

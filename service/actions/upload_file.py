@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from service.actions.fresh_blob import fresh_blob
 from service.actions.once import Once, StreamDigest, make_once
 from service.actions.parts import Parts
 from service.actions.wire import file_object
@@ -36,7 +37,7 @@ def upload_file(
     digest = StreamDigest(f"{purpose}\n{name}\n{expires_in_seconds}\n".encode())
     size = parts.blobs.write(blob, _not_empty(digest.over(chunks)), parts.settings.max_upload_bytes)
     once = Once(ROUTE, idempotency_key, digest.hexdigest())
-    with parts.database.transaction() as db:
+    with fresh_blob(parts, blob) as fresh, parts.database.transaction() as db:
         file_id = make_once(
             db,
             caller,
@@ -44,7 +45,8 @@ def upload_file(
             new_id,
             is_there=lambda known: files.get(db, caller.tenant_id, known) is not None,
         )
-        if file_id == new_id:
+        fresh.is_wanted = file_id == new_id
+        if fresh.is_wanted:
             files.insert(
                 db,
                 caller.tenant_id,
@@ -57,8 +59,6 @@ def upload_file(
                 expires_in_seconds=expires_in_seconds,
             )
         row = files.get(db, caller.tenant_id, file_id)
-    if file_id != new_id:
-        parts.blobs.delete(blob)
     assert row is not None
     return file_object(row)
 

@@ -58,6 +58,7 @@ def test_the_same_key_and_lines_give_the_same_batch_and_one_file(parts: Parts, c
     assert len(list((parts.settings.data_dir / "blobs" / "files").iterdir())) == 1
     with pytest.raises(KeyReused):
         submit_jobs(parts, caller, prompts(4), BatchOptions(), idempotency_key="k")
+    assert len(list((parts.settings.data_dir / "blobs" / "files").iterdir())) == 1
 
 
 def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(settings: Settings, caller: Caller) -> None:
