@@ -6,6 +6,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.schema import Schema
 from pydantic import BaseModel, Field
 
 from service.actions.read_results import follow_results, read_results
@@ -21,6 +22,7 @@ from service.contract.output_lines import result_line
 from service.contract.progress_events import ProgressEvent
 from service.contract.result_csv import csv_header, csv_rows
 from service.contract.result_cursors import MAX_CURSOR_CHARACTERS
+from service.contract.result_lines import ResultLine
 from service.contract.result_table import table_row
 from service.errors import BadRequest
 from service.store.result_feed import Told
@@ -28,6 +30,7 @@ from service.store.result_feed import Told
 DEFAULT_LIMIT, MAX_LIMIT = 1000, 10_000
 CURSOR, COMPLETE = "x-sluice-cursor", "x-sluice-complete"
 JSONL, CSV, PARQUET = "application/jsonl", "text/csv", "application/vnd.apache.parquet"
+COMPONENTS = "#/components/schemas/{model}"
 CONTENT_TYPES = {"jsonl": JSONL, "csv": f"{CSV}; charset=utf-8", "parquet": PARQUET}
 
 api = APIBlueprint("results", __name__, url_prefix="/v1", abp_responses=REFUSALS)
@@ -60,8 +63,7 @@ RESULTS: dict[str, Any] = {
     },
     "content": {
         JSONL: _text(
-            "OpenAI's output lines, with `line`, `status`, `model`, `attempts`, `finished_at`, `usage`, `provenance` "
-            "and `cursor`. A follower skips empty lines: they keep the connection alive."
+            "Each line is a `ResultLine`. A follower skips empty lines: they keep the connection alive."
         ),
         CSV: _text("One row for each line, after a row of names where no cursor was given."),
         PARQUET: {"schema": {"type": "string", "format": "binary"}},
@@ -70,7 +72,7 @@ RESULTS: dict[str, Any] = {
 EVENTS: dict[str, Any] = {
     "content": {
         "text/event-stream": _text(
-            "`event: progress` while the batch runs, `event: ended` at last; `data` is a ProgressEvent."
+            "`event: progress` while the batch runs, `event: ended` at last; `data` is a `ProgressEvent`."
         )
     }
 }
@@ -168,7 +170,18 @@ def _events(seen: Iterator[ProgressEvent | None]) -> Generator[bytes, None, None
             yield named_data("ended" if event.has_ended else "progress", event.model_dump())
 
 
+def _name_the_lines() -> None:
+    """What a stream is made of, which the library cannot be told: it describes whole answers."""
+    for model in (ResultLine, ProgressEvent):
+        schema = model.model_json_schema(ref_template=COMPONENTS, mode="serialization")
+        for name, described in {**schema.pop("$defs", {}), model.__name__: schema}.items():
+            api.components_schemas.setdefault(name, Schema.model_validate(described))
+
+
 def _accepted() -> str:
     """What the header Accept prefers of what we have."""
     best = request.accept_mimetypes.best_match([JSONL, CSV, PARQUET], default=JSONL)
     return {CSV: "csv", PARQUET: "parquet"}.get(best, "jsonl")
+
+
+_name_the_lines()

@@ -1,11 +1,13 @@
 """The lines of output and error files."""
 
 import orjson
+import pytest
 
 from service.contract.ended_jobs import EndedJob
 from service.contract.jobs import Usage
-from service.contract.lifecycle import JobState
+from service.contract.lifecycle import TERMINAL, JobState
 from service.contract.output_lines import output_line, result_line
+from service.contract.result_lines import ResultLine
 
 
 def line(state: JobState, body: bytes | None, custom_id: str | None = "a") -> dict[str, object]:
@@ -87,3 +89,15 @@ def test_a_line_that_is_followed_also_says_how_to_go_on() -> None:
     assert (read["line"], read["status"], read["model"], read["attempts"]) == (7, "succeeded", "tiny", 2)
     assert (read["finished_at"], read["cursor"], read["usage"]["total_tokens"]) == (5.0, "1.5", 7)
     assert orjson.loads(result_line(EndedJob(1, 2, None, JobState.FAILED, "tiny"), ""))["usage"] is None
+
+
+@pytest.mark.parametrize("state", sorted(TERMINAL))
+def test_every_line_is_what_the_api_describes(state: JobState) -> None:
+    bodies = {
+        JobState.SUCCEEDED: b'{"id":"chatcmpl-1"}',
+        JobState.FAILED: b'{"status":400}',
+        JobState.DEAD: b"{}",
+    }
+    job = EndedJob(1, 2, None, state, "tiny", 1, 5.0, bodies.get(state), b'{"device":"cpu"}', Usage(1, 1, 1))
+
+    ResultLine.model_validate_json(result_line(job, "1.2"), strict=True)
