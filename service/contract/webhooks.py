@@ -11,7 +11,17 @@ from typing import Annotated, Literal, TypeAlias
 import orjson
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-EventType: TypeAlias = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
+# Of batches, and of responses that run in the background.
+EventType: TypeAlias = Literal[
+    "batch.completed",
+    "batch.failed",
+    "batch.expired",
+    "batch.cancelled",
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+    "response.cancelled",
+]
 EventTypes: TypeAlias = Annotated[list[EventType], Field(min_length=1, max_length=16)]
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=255)]
 Url: TypeAlias = Annotated[str, Field(min_length=1, max_length=2048)]

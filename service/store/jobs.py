@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.contract.jobs import ClaimedJob, PayloadRef, Usage, WorkerId
 from service.contract.lifecycle import WAITING, JobClass, JobStage, JobState
-from service.store import lanes, requeue, results
+from service.store import lanes, requeue, response_news, results
 from service.store.claims import claim
 from service.store.database import AnyRow, database_now
 from service.store.fence import held_by
@@ -185,9 +185,10 @@ def cancel(db: Session, tenant_id: str, job_id: int) -> bool:
         update(Job)
         .where(*mine, Job.state.in_(WAITING))
         .values(state=JobState.CANCELLED, finished_at=database_now())
-        .returning(Job.batch_id, Job.attempt, database_now().label("now"))
+        .returning(*response_news.COLUMNS, Job.attempt, database_now().label("now"))
     )
     if (row := db.execute(waiting).first()) is not None:
+        response_news.announce(db, row, JobState.CANCELLED)
         ending = Ending(job_id, row.batch_id, JobState.CANCELLED, None, row.attempt, row.now)
         results.record(db, [ending], NO_WORKER_SHARD)
         return True

@@ -11,7 +11,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from service.contract.jobs import Cancelled, Failed, Outcome, Recorded, Succeeded, WorkerId
 from service.contract.lifecycle import JobState
-from service.store import answers, lanes, results, usage
+from service.store import answers, lanes, response_news, results, usage
 from service.store.claims import CLAIM_CHARGE_TOKENS
 from service.store.database import database_now
 from service.store.fence import LEFT, held_by
@@ -43,7 +43,10 @@ def finish(db: Session, outcomes: Sequence[Outcome], owner: WorkerId) -> Recorde
     moved = sorted(_leave_running(db, by_job, owner), key=lambda move: move.outcome.job.id)
     shard = shard_of(owner)
     ended = [move for move in moved if move.state.is_terminal]
-    batches = results.record(db, [_ending(move, owner) for move in ended], shard)
+    endings = [_ending(move, owner) for move in ended]
+    batches = results.record(db, endings, shard)
+    for move, ending in zip(ended, endings, strict=True):
+        response_news.announce(db, move.outcome.job, move.state, ending.body)
     replies = [move.outcome for move in ended if isinstance(move.outcome, Succeeded)]
     if replies:
         usage.add(db, replies, now=ended[0].now, shard=shard)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from service.contract.lifecycle import JobState
 from service.errors import ModelFailed
-from service.store import lanes, results, wishes
+from service.store import lanes, response_news, results, wishes
 from service.store.database import AnyRow, database_now
 from service.store.fence import LEFT
 from service.store.lanes import LaneId
@@ -18,11 +18,8 @@ from service.store.states import QUEUED, constant
 from service.store.tables import Job
 
 RETURNED = (
-    Job.id,
-    Job.batch_id,
-    Job.tenant_id,
+    *response_news.COLUMNS,
     Job.model,
-    Job.job_class,
     Job.state,
     Job.attempt,
     database_now().label("now"),
@@ -51,9 +48,11 @@ def taken_back(dead: ColumnElement[bool] | None = None) -> dict[str, Any]:
 
 def settle(db: Session, rows: Sequence[AnyRow]) -> frozenset[str]:
     """Count the jobs that ended, and open the lanes of those that wait again; returns the ended ones' batches."""
-    ended = [_ending(row) for row in rows if row.state.is_terminal]
+    over = [row for row in rows if row.state.is_terminal]
+    for row in over:
+        response_news.announce(db, row, row.state)
     wait_again(db, [row for row in rows if row.state is JobState.QUEUED])
-    return results.record(db, ended, NO_WORKER_SHARD)
+    return results.record(db, [_ending(row) for row in over], NO_WORKER_SHARD)
 
 
 def wait_again(db: Session, queued: Sequence[AnyRow]) -> frozenset[str]:

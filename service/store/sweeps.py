@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from service.contract.lifecycle import WAITING, BatchState, JobState
-from service.store import progress
+from service.store import progress, response_news
 from service.store.batches import TAKES_LINES
 from service.store.database import database_now
 from service.store.progress import NO_WORKER_SHARD
@@ -107,7 +107,10 @@ def _expire_single(db: Session, limit: int) -> int:
         update(Job)
         .where(Job.id.in_(select(due.c.id)))
         .values(state=JobState.EXPIRED, finished_at=database_now())
-        .returning(Job.id)
+        .returning(*response_news.COLUMNS)
         .execution_options(synchronize_session=False)
     )
-    return len(db.execute(expired).all())
+    rows = db.execute(expired).all()
+    for row in rows:
+        response_news.announce(db, row, JobState.EXPIRED)
+    return len(rows)
