@@ -10,7 +10,7 @@ ADMIN = "/v1/admin"
 # What stops or steers work is never refused: it is how a tenant gets room again.
 CONTROLS = frozenset({"cancel", "pause", "resume"})
 # POSTs below these spend no tokens; those below the next leave jobs that wait, or a file.
-SPEND_NOTHING = ("/v1/files", "/v1/webhook_endpoints", "/v1/preflight")
+SPEND_NOTHING = ("/v1/files", "/v1/webhook_endpoints", "/v1/tokenize", "/v1/detokenize", "/v1/preflight")
 QUEUE = ("/v1/jobs", "/v1/batches")
 STORE = ("/v1/files", "/v1/jobs", "/v1/preflight")
 

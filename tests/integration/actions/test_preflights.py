@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
-from workplace import manifest, prompts, refuse, rows, work
+from workplace import accept, manifest, prompts, refuse, rows, work
 
 from service.actions import scan_manifest as scanning
 from service.actions.close_batches import close_batches
@@ -85,6 +85,22 @@ def test_a_preflight_says_what_all_lines_come_to(parts: Parts) -> None:
     assert told.tokens.answer.upper_bound == 40
     assert told.estimated_seconds is None
     assert told.note is not None
+
+
+def test_the_time_is_what_the_same_models_took_lately(parts: Parts) -> None:
+    accept(parts, prompts(20))
+    took = Usage(prompt_tokens=80, completion_tokens=20, prompt_seconds=1.0, completion_seconds=3.0)
+    work(parts, answer=lambda job: Succeeded(job, {}, took))
+    preflight_id = scanned(parts, list(prompts(8)))
+    work(parts, answer=measure)
+
+    told = get_preflight(parts, ME, preflight_id)
+    assert told.tokens is not None
+    # Recent answers had twenty tokens, but these lines allow five.
+    assert (told.tokens.prompt.estimated, told.tokens.answer.expected) == (120, 40)
+    # Twenty answers side by side in four seconds: 500 tokens a second.
+    assert told.estimated_seconds == pytest.approx((120 + 40) / 500, abs=0.1)
+    assert told.note is None
 
 
 def test_only_the_sample_becomes_jobs_and_their_bodies_stay_in_the_manifest(parts: Parts) -> None:

@@ -101,6 +101,8 @@ def test_no_work_is_taken_once_the_tokens_of_the_day_are_spent(
     chat = {"model": "default", "messages": [{"role": "user", "content": "Hello"}]}
     assert_refused(http.post("/v1/chat/completions", headers=acme, json=chat), "insufficient_quota")
     assert upload(http, acme).status_code == 200
+    # No model is ready here; what counts tokens without using any gets as far as that.
+    assert http.post("/v1/tokenize", headers=acme, json={"prompt": "Hello"}).status_code == 503
     assert http.get(f"/v1/jobs/{accepted[0]}", headers=acme).json["status"] == "succeeded"
 
 
