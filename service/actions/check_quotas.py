@@ -57,6 +57,12 @@ def check_quotas(parts: Parts, caller: Caller, asked: Asked) -> Verdict:
     return Verdict(requests, tokens, None if allowed or requests is None else _too_often(requests))
 
 
+def require_queue_room(parts: Parts, caller: Caller) -> None:
+    """Refuse a job that would wait where too many do: for requests of which the path does not say that they queue."""
+    if (refusal := _no_room(parts, caller, Asked(queues=True))) is not None:
+        raise refusal
+
+
 def _tokens_left(parts: Parts, caller: Caller) -> Allowance | None:
     limit = parts.meters.quotas(caller.tenant_id).tokens_per_day
     if limit is None:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from sqlalchemy.orm import Session
 
+from service.actions.check_quotas import require_queue_room
 from service.actions.keep_body import keep_body
 from service.actions.known_models import served_name
 from service.actions.once import Once, SentBefore, be_first
@@ -51,7 +52,9 @@ def start_response(
     """
     once = Once(RESPONSES, sender.idempotency_key, hashlib.sha256(raw).hexdigest())
     model = served_name(parts, request.model, sender.path_model)
-    if not request.background:
+    if request.background:
+        require_queue_room(parts, caller)
+    else:
         require_model(parts, model, may_load=sender.wait_for_model)
     asked, body = _kept(parts, caller, request, raw)
     new = _new_job(parts, caller, request, model, body)
@@ -102,7 +105,8 @@ def _new_job(parts: Parts, caller: Caller, request: ResponseRequest, model: str,
         # Chats whose listener has gone are dropped.
         job_class=JobClass.BULK if in_background else JobClass.CHAT,
         priority=BACKGROUND_PRIORITY if in_background else None,
-        streams=bool(request.stream),
+        # Somebody may come to listen to one in the background.
+        streams=in_background or bool(request.stream),
         expires_in_seconds=settings.batch_window_seconds if in_background else settings.chat_timeout_seconds,
     )
 

@@ -82,8 +82,9 @@ def test_one_in_the_background_has_no_listener_and_is_no_chat_that_would_be_drop
 ):
     start(parts, caller)
     start(parts, caller, background=False)
-    classes = {job.priority: job.job_class for job in answer(parts)}
-    assert classes == {0: JobClass.CHAT, 1: JobClass.BULK}
+    claimed = {job.priority: (job.job_class, job.streams) for job in answer(parts)}
+    # Who listens later hears the background too.
+    assert claimed == {0: (JobClass.CHAT, False), 1: (JobClass.BULK, True)}
 
 
 def test_with_no_worker_ready_only_what_has_a_listener_is_refused(parts: Parts, caller: Caller):

@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from service.actions.parts import Parts
+from service.store import tenants
+
 CALLS = [
     ("GET", "/v1/responses/{}"),
     ("GET", "/v1/responses/{}?stream=true"),
@@ -71,6 +74,14 @@ def test_with_no_worker_ready_a_listener_is_told_when_to_come_back(http: FlaskCl
 def test_the_same_key_and_body_make_one_response(http: FlaskClient):
     first, second = (ask(http, {"Idempotency-Key": "once"}) for _ in range(2))
     assert first.json["id"] == second.json["id"]
+
+
+def test_the_background_is_no_way_around_a_full_queue(http: FlaskClient, parts: Parts, make_key: Callable):
+    with parts.database.transaction() as db:
+        tenants.put(db, "acme", {"queued_jobs": 1})
+    mine = make_key("acme")
+    assert [ask(http, mine).status_code for _ in range(3)] == [200, 429, 429]
+    assert ask(http, mine).json["error"]["code"] == "too_many_queued_jobs"
 
 
 def test_the_input_may_be_words_or_items_to_readers_of_the_document(http: FlaskClient):
