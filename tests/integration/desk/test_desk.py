@@ -19,6 +19,7 @@ from service.actions.submit_jobs import submit_jobs
 from service.contract.batches import BatchOptions
 from service.contract.callers import Caller
 from service.contract.lifecycle import BatchState, JobState
+from service.store.database import database_now
 from service.store.tables import Batch, Job, Lane, Result, Worker
 from workers.device import Device
 
@@ -168,7 +169,7 @@ def test_a_worker_that_lost_its_lease_comes_back_under_a_new_name_and_nothing_is
     eventually(lambda: states(parts)[JobState.RUNNING] >= 1)
 
     with parts.database.transaction() as db:
-        db.execute(update(Worker).values(lease_until=0.0))
+        db.execute(update(Worker).values({"lease_until": database_now() - 1}))
     eventually(lambda: num_ended(parts) == 8)
 
     assert states(parts) == {JobState.SUCCEEDED: 8}
