@@ -31,20 +31,21 @@ def told(
     starting_after: events up to this number are left out, but for the last one, which has everything in it.
     """
     written_at = time.monotonic()
-    for event in _numbered(found, events, first):
-        if event is not None and event["type"] in LAST:
-            event["sequence_number"] = max(event["sequence_number"], starting_after + 1)
-        if event is not None and event["sequence_number"] > starting_after:
-            written_at = time.monotonic()
-            yield named_data(event["type"], event)
-        elif time.monotonic() - written_at > KEEP_ALIVE_SECONDS:
-            written_at = time.monotonic()
-            yield KEEP_ALIVE
+    with closing(_numbered(found, events, first)) as numbered:
+        for event in numbered:
+            if event is not None and event["type"] in LAST:
+                event["sequence_number"] = max(event["sequence_number"], starting_after + 1)
+            if event is not None and event["sequence_number"] > starting_after:
+                written_at = time.monotonic()
+                yield named_data(event["type"], event)
+            elif time.monotonic() - written_at > KEEP_ALIVE_SECONDS:
+                written_at = time.monotonic()
+                yield KEEP_ALIVE
 
 
 def _numbered(
     found: FoundResponse, events: Generator[ChatEvent, None, None], first: ChatEvent | None
-) -> Iterator[Event | None]:
+) -> Generator[Event | None, None, None]:
     """The stream's events, and None for a quiet moment."""
     said = ResponseEvents(found.as_begun(), found.job.id)
     try:

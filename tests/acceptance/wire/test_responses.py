@@ -222,6 +222,18 @@ def test_in_the_background_it_is_cancelled_and_deleted(client: openai.OpenAI) ->
         client.responses.retrieve(made.id)
 
 
+def test_a_listener_who_leaves_takes_the_response_along(client: openai.OpenAI) -> None:
+    stream = client.responses.create(
+        model=MODEL, input="Hello", stream=True, max_output_tokens=3500, extra_body={"ignore_eos": True}
+    )
+    begun = next(iter(stream))
+    assert begun.type == "response.created"
+    assert client.responses.retrieve(begun.response.id).status == "in_progress"
+    stream.close()
+
+    assert until_over(client, begun.response).status == "cancelled"
+
+
 def test_what_is_not_stored_is_gone_and_what_has_a_listener_is_not_cancelled(client: openai.OpenAI) -> None:
     fleeting = client.responses.create(model=MODEL, input="Hello", store=False)
     kept = client.responses.create(model=MODEL, input="Hello")
