@@ -149,6 +149,7 @@ def test_lines_that_are_read_while_their_batch_is_paused_are_held(database: Data
     ingest(database, batch_id, good_lines(1, 2), done=False)
     with database.reading() as db:
         stale = batches.find(db, batch_id)  # as an ingester holds it, who began before the pause
+    set_priority(database, batch_id, 3)
     rest(database, batch_id)
     assert stale is not None
     with database.transaction() as db:
@@ -156,6 +157,7 @@ def test_lines_that_are_read_while_their_batch_is_paused_are_held(database: Data
         jobs.insert_lines(db, stale, good_lines(3, 4))
 
     assert states(database) == {HELD: 4}
+    assert priorities(database, batch_id) == [3] * 4
     check_books(database, batch_id, 4)
     assert resume(database, batch_id)
     tell_all(database, batch_id)
