@@ -3,7 +3,7 @@
 import hashlib
 
 from service.actions.keep_body import keep_body
-from service.actions.known_models import known_models, unknown_model
+from service.actions.known_models import served_name
 from service.actions.once import Once, SentBefore, be_first
 from service.actions.parts import Parts
 from service.actions.read_jobs import get_job
@@ -27,13 +27,15 @@ def submit_job(
     *,
     priority: int = DEFAULT_PRIORITY,
     idempotency_key: str | None = None,
+    path_model: str | None = None,
 ) -> JobObject:
     """Store one request as a job. raw: anything that may stand on a line of a manifest, as JSON.
 
+    path_model: the model that the request's address names.
     The same idempotency key with the same request gives the same job again.
     """
     once = Once(ROUTE, idempotency_key, hashlib.sha256(b"%d " % priority + raw).hexdigest())
-    model, new = _read(parts, caller, raw, priority)
+    model, new = _read(parts, caller, raw, priority, path_model)
     try:
         with parts.database.transaction() as db:
             job_id = wire_id(jobs.insert_chat(db, new))
@@ -44,15 +46,14 @@ def submit_job(
     return get_job(parts, caller, job_id)
 
 
-def _read(parts: Parts, caller: Caller, raw: bytes, priority: int) -> tuple[str, NewJob]:
+def _read(
+    parts: Parts, caller: Caller, raw: bytes, priority: int, path_model: str | None
+) -> tuple[str, NewJob]:
     line = parse_line(raw, 1, Defaults())
     if isinstance(line, LineError):
         raise line.error
     parse_chat_request(line.body)
-    known = known_models(parts)
-    model = known.get(line.model)
-    if model is None:
-        raise unknown_model(line.model, known)
+    model = served_name(parts, line.model, path_model)
     body, payload = keep_body(parts, line.body)
     new = NewJob(
         tenant_id=caller.tenant_id,

@@ -9,6 +9,7 @@ from service.actions.submit_batch import submit_batch
 from service.api.context import current_caller, current_parts
 from service.api.errors import REFUSALS
 from service.api.headers import IdempotencyHeader
+from service.api.paths import current_path_model
 from service.contract.batches import BatchList, BatchObject, CreateBatch
 
 api = APIBlueprint("batches", __name__, url_prefix="/v1", abp_responses=REFUSALS)
@@ -30,6 +31,8 @@ class BatchesQuery(BaseModel):
 @api.post("/batches", responses={200: BatchObject})
 def create_batch(header: IdempotencyHeader, body: CreateBatch) -> BatchObject:
     """Run an uploaded manifest. OpenAI: POST /v1/batches."""
+    if (model := current_path_model()) is not None:
+        body = body.model_copy(update={"defaults": {"model": model, **body.defaults}})
     return submit_batch(current_parts(), current_caller(), body, idempotency_key=header.idempotency_key)
 
 

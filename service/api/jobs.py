@@ -15,6 +15,7 @@ from service.actions.submit_jobs import submit_jobs
 from service.api.context import current_caller, current_parts, current_request
 from service.api.errors import REFUSALS
 from service.api.headers import IdempotencyHeader
+from service.api.paths import current_path_model
 from service.channels.blobs import chunks_of
 from service.contract.batches import DEFAULT_PRIORITY, MAX_PRIORITY, BatchObject, BatchOptions
 from service.contract.job_objects import JobList, JobObject, job_number
@@ -87,6 +88,7 @@ def create_job(raw: JobsBody, header: IdempotencyHeader, query: SubmitQuery) -> 
         request.raw_body(),
         priority=query.priority,
         idempotency_key=header.idempotency_key,
+        path_model=current_path_model(),
     )
     return job, 202, {"Location": f"/v1/jobs/{job.id}"}
 
@@ -120,7 +122,8 @@ def cancel(path: JobPath) -> JobObject:
 
 
 def _options(query: SubmitQuery) -> BatchOptions:
-    defaults = {"model": query.model, "prompt": query.prompt, "max_tokens": query.max_tokens}
+    model = query.model or current_path_model()
+    defaults = {"model": model, "prompt": query.prompt, "max_tokens": query.max_tokens}
     try:
         return BatchOptions(
             priority=query.priority,

@@ -1,5 +1,7 @@
 """Other roads to /v1: what is asked there is answered, counted and refused as under /v1 itself."""
 
+import io
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -75,3 +77,26 @@ def test_a_model_that_is_not_ready_says_when_it_may_be_as_openai_and_hugging_fac
     assert refused.json["error"]["code"] == "model_not_ready"
     assert refused.json["error"]["estimated_time"] == refused.json["estimated_time"] > 0
     assert 1 <= int(refused.headers["Retry-After"]) <= 120
+
+
+def test_what_is_submitted_there_is_for_the_model_in_the_address(http: FlaskClient, parts: Parts) -> None:
+    with parts.database.transaction() as db:
+        workers.register(db, WorkerRole.ENGINE, "test", ["org/name"], "cpu")
+    base = "/models/org/name/v1"
+    lines = b'{"prompt": "Hello"}\n'
+    one = http.post(f"{base}/jobs", json={"prompt": "Hello"})
+    many = http.post(f"{base}/jobs", data=lines, content_type="application/jsonl")
+    own = http.post(f"{base}/jobs", json={"prompt": "Hello", "model": "tiny"})
+    file = http.post(f"{base}/files", data={"purpose": "batch", "file": (io.BytesIO(lines), "a.jsonl")})
+    batch = http.post(
+        f"{base}/batches",
+        json={
+            "input_file_id": file.json["id"],
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "1h",
+        },
+    )
+    said = [answer.json["model"] for answer in (one, many, own, batch)]
+    assert said == ["org/name", "org/name", "tiny", "org/name"]
+    unknown = http.post("/models/org/other/v1/jobs", data=lines, content_type="application/jsonl")
+    assert (unknown.status_code, unknown.json["error"]["code"]) == (404, "model_not_found")
