@@ -217,7 +217,8 @@ class Client:
     def has_told_all(self, batch_id: str, cursor: str) -> bool:
         """Whether a batch will never bring anything after this cursor."""
         with self.results(batch_id, "jsonl", cursor=cursor) as response:
-            return response.headers["x-sluice-complete"] == "true" and not response.read()
+            is_complete = response.headers["x-sluice-complete"] == "true"
+            return is_complete and response.headers["x-sluice-cursor"] == cursor
 
     def download(self, file_id: str, target: Path) -> None:
         """Write a file's content to `target`, whole or not at all."""

@@ -9,11 +9,15 @@ from collections.abc import Iterator
 
 import httpx
 
-from service.errors import Unavailable
+from service.errors import SluiceError
 from sluice.client import Client
 
 PATIENCE_SECONDS = 60.0
 RETRY_SECONDS = 1.0
+# A connection that was open for so long was a good one, even if the batch had nothing to tell.
+LASTING_SECONDS = 5.0
+# What a server, or a proxy before it, says while it cannot: nobody there is one of them.
+PASSING = frozenset({429, 502, 503, 504})
 
 
 def follow_results(
@@ -21,11 +25,12 @@ def follow_results(
 ) -> Iterator[bytes]:
     """Whole lines as they end, until all have been told. wanted: jsonl or csv.
 
-    A cut connection is opened again after the last whole line; Unavailable once nobody has answered for that long.
+    A cut connection is opened again after the last whole line, until none has held for `patience_seconds`.
     """
     cursor, gives_up_at = "", None
     has_names = False
     while True:
+        began = time.monotonic()
         try:
             with client.results(batch_id, wanted, cursor=cursor, follow=True) as response:
                 for line, after in _READERS[wanted](response):
@@ -37,9 +42,11 @@ def follow_results(
             # The server ends a follower's stream, too, when it stops: only it knows whether that was all.
             if client.has_told_all(batch_id, cursor):
                 return
-        except Unavailable:
-            gives_up_at = gives_up_at or time.monotonic() + patience_seconds
-            if time.monotonic() > gives_up_at:
+        except SluiceError as error:
+            now = time.monotonic()
+            if gives_up_at is None or now - began > LASTING_SECONDS:
+                gives_up_at = now + patience_seconds
+            if error.status not in PASSING or now > gives_up_at:
                 raise
         time.sleep(RETRY_SECONDS)
 
