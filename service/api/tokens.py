@@ -1,9 +1,12 @@
 """/v1/tokenize and /v1/detokenize: jobs too, since no tokenizer is loaded here."""
 
+from contextlib import closing
+
 import orjson
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 
+from service.actions.forget_count import forget_count
 from service.actions.start_chat import start_request
 from service.api.context import current_caller, current_parts, current_request
 from service.api.errors import REFUSALS
@@ -40,7 +43,11 @@ def _answered(endpoint: str, body: TokenizeRequest | DetokenizeRequest, header: 
         wait_for_model=header.wait_for_model,
         path_model=current_path_model(),
     )
-    reply = reply_in(listen(parts, caller, job.job_id))
+    try:
+        with closing(listen(parts, caller, job.job_id)) as events:
+            reply = reply_in(events)
+    finally:
+        forget_count(parts, job.job_id)
     response = Response(orjson.dumps(reply), content_type="application/json")
     name_ignored(response, ignored_fields(body))
     return response

@@ -76,6 +76,15 @@ def test_a_chat_is_answered_while_a_long_text_is_counted(wire: Wire, cats: httpx
         assert counting.result()["count"] > 60_000
 
 
+def test_a_long_text_leaves_nothing_on_the_disk(wire: Wire, cats: httpx.Client) -> None:
+    bodies = wire.data_dir / "blobs" / "bodies"
+    before = set(bodies.glob("*"))
+    tokenized(cats, prompt="word " * 30_000)
+
+    assert bodies.is_dir()
+    assert set(bodies.glob("*")) == before
+
+
 def test_what_cannot_be_is_refused_by_name(cats: httpx.Client) -> None:
     assert refused(cats, "/v1/detokenize", tokens=[1, 10**8]) == (400, "tokens[1]")
     assert refused(cats, "/v1/detokenize", tokens=[-1]) == (400, "tokens[0]")
