@@ -14,8 +14,6 @@ from sluice.client import Client
 
 PATIENCE_SECONDS = 60.0
 RETRY_SECONDS = 1.0
-# A connection that was open for so long was a good one, even if the batch had nothing to tell.
-LASTING_SECONDS = 5.0
 # What a server, or a proxy before it, says while it cannot: nobody there is one of them.
 PASSING = frozenset({429, 502, 503, 504})
 
@@ -25,27 +23,25 @@ def follow_results(
 ) -> Iterator[bytes]:
     """Whole lines as they end, until all have been told. wanted: jsonl or csv.
 
-    A cut connection is opened again after the last whole line, until none has held for `patience_seconds`.
+    A cut connection is opened again after the last whole line, until nothing was heard for `patience_seconds`.
     """
     cursor, gives_up_at = "", None
     has_names = False
     while True:
-        began = time.monotonic()
         try:
             with client.results(batch_id, wanted, cursor=cursor, follow=True) as response:
                 for line, after in _READERS[wanted](response):
                     gives_up_at = None
-                    if after or not has_names:
+                    if line and (after or not has_names):
                         yield line
-                    has_names = has_names or not after
+                        has_names = True
                     cursor = after or cursor
             # The server ends a follower's stream, too, when it stops: only it knows whether that was all.
             if client.has_told_all(batch_id, cursor):
                 return
         except SluiceError as error:
             now = time.monotonic()
-            if gives_up_at is None or now - began > LASTING_SECONDS:
-                gives_up_at = now + patience_seconds
+            gives_up_at = gives_up_at or now + patience_seconds
             if error.status not in PASSING or now > gives_up_at:
                 raise
         time.sleep(RETRY_SECONDS)
@@ -64,18 +60,22 @@ def read_results(client: Client, batch_id: str, wanted: str) -> Iterator[bytes]:
 
 
 def _json_lines(response: httpx.Response) -> Iterator[tuple[bytes, str]]:
-    """Whole lines, and the cursor of each."""
+    """Whole lines, and the cursor of each; nothing, as a sign of life."""
     for line in _ended_lines(response):
         if line.strip():
             yield line, json.loads(line)["cursor"]
+        else:
+            yield b"", ""
 
 
 def _csv_rows(response: httpx.Response) -> Iterator[tuple[bytes, str]]:
-    """Whole rows, and the cursor of each; the row of names has none."""
+    """Whole rows, and the cursor of each; the row of names has none. Nothing, as a sign of life."""
     csv.field_size_limit(sys.maxsize)
     # Ended by \n alone is not the end of a row: the reader asks for more while a quoted cell is open.
     for row in csv.reader(line.decode() for line in _ended_lines(response)):
-        if row:
+        if not row:
+            yield b"", ""
+        else:
             text = io.StringIO(newline="")
             csv.writer(text, lineterminator="\r\n").writerow(row)
             yield text.getvalue().encode(), "" if row[-1] == "cursor" else row[-1]
