@@ -141,7 +141,9 @@ def _storage_errors(key: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise NotFound("The stored file is gone.", code="file_gone") from None
+        raise NotFound(
+            "The stored file is gone.", code="file_gone", hint="Upload it again, and name it by its new id."
+        ) from None
     except OSError as error:
         if error.errno in _FULL:
             raise StorageFull("The disk is full; nothing was stored.", retry_after=60) from error

@@ -52,7 +52,7 @@ class GrammarConstraint:
         words = self._compiled.vocabulary.words_of(self._matcher)
         self._seconds_left += self._compiled.seconds_per_token - (time.thread_time() - begun)
         if self._matcher.is_error() or self._seconds_left < 0:
-            raise ModelFailed("The grammar became too complex on the way.", code="grammar_too_complex")
+            raise _too_complex()
         if self._compiled.permitted is not None:
             words &= self._compiled.permitted
             if not words.any():
@@ -62,7 +62,7 @@ class GrammarConstraint:
     def accept(self, token: int) -> None:
         """The sequence drew this token. What it draws after the end is not looked at."""
         if self._matcher.is_error():
-            raise ModelFailed("The grammar became too complex on the way.", code="grammar_too_complex")
+            raise _too_complex()
         if not self._matcher.is_stopped() and not self._matcher.consume_token(token):
             raise ModelFailed(f"Token {token} does not follow the grammar.", code="grammar_left")
 
@@ -229,3 +229,11 @@ def _error_in_child(spec: GrammarSpec, num_tokens: int, deadline_seconds: float)
 def _refuse(spec: GrammarSpec, error: str | None) -> None:
     if error:
         raise BadRequest(explain(spec.kind, error), code="invalid_grammar")
+
+
+def _too_complex() -> ModelFailed:
+    return ModelFailed(
+        "The grammar became too complex on the way.",
+        code="grammar_too_complex",
+        hint="Write a simpler schema, grammar or pattern, with fewer repetitions.",
+    )
