@@ -214,6 +214,23 @@ def test_every_result_says_where_it_came_from(ran: Run, cats: httpx.Client) -> N
     assert "provenance" not in written["clip"]["response"]["body"]
 
 
+def test_a_chat_and_its_job_tell_the_same_usage(client: openai.OpenAI, cats: httpx.Client) -> None:
+    content = [
+        {"type": "image_url", "image_url": {"url": _picture("purple")}},
+        {"type": "text", "text": "Describe this image."},
+    ]
+    message: Any = {"role": "user", "content": content}
+    for max_tokens in (3, 4):
+        chat = client.chat.completions.create(model="default", messages=[message], max_tokens=max_tokens)
+
+    assert chat.usage is not None
+    assert chat.usage.prompt_tokens_details is not None
+    assert (chat.usage.prompt_tokens_details.cached_tokens or 0) > 0
+    job = cats.get(f"/v1/jobs/{chat.id.replace('chatcmpl-', 'job_')}").json()
+    assert job["usage"] == job["response"]["usage"] == chat.usage.model_dump(exclude_unset=True)
+    assert job["provenance"]["media"][0]["original_size"] == [320, 200]
+
+
 def test_what_was_cancelled_is_told_to_followers_at_the_end(cats: httpx.Client) -> None:
     rows = [{"id": f"{n}", "prompt": "Hello", "max_tokens": 400, "ignore_eos": True} for n in range(200)]
     batch_id = _submit(cats, rows)
