@@ -5,10 +5,12 @@ from collections.abc import Generator, Iterator
 from itertools import islice
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 
+from service import gunicorn_config
 from service.api import lasting as room
 from service.api.lasting import CLOSING, lasting
+from service.errors import Unavailable
 
 KEEP_ALIVE = b"\n"
 
@@ -81,3 +83,21 @@ def test_a_server_that_stops_ends_it_even_in_the_middle(app: Flask) -> None:
 
     assert list(pieces) == []
     assert source.is_closed
+
+
+def test_some_threads_of_the_server_are_left_for_everybody_else(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert gunicorn_config.threads > room.MAX_AT_ONCE
+    monkeypatch.setattr(room, "MAX_AT_ONCE", 2)
+    first, _ = (Response(answer(app, Source())) for _ in range(2))
+    with pytest.raises(Unavailable) as refusal:
+        answer(app, Source())
+    assert refusal.value.code == "too_many_followers"
+
+    first.close()  # before it was read at all, and twice
+    first.close()
+
+    answer(app, Source())
+    with pytest.raises(Unavailable):
+        answer(app, Source())
