@@ -15,9 +15,8 @@ def upgrade() -> None:
     op.add_column("batches", sa.Column("token_budget", sa.BigInteger(), nullable=True))
     op.add_column("batches", sa.Column("retries", sa.JSON(none_as_null=True), nullable=True))
     op.create_index("ix_batches_wishing", "batches", ["id"], sqlite_where=WISHING, postgresql_where=WISHING)
-    op.create_index(
-        "ix_jobs_held", "jobs", ["job_class", "batch_id"], sqlite_where=HELD, postgresql_where=HELD
-    )
+    held = ["batch_id", "line_no", "job_class"]
+    op.create_index("ix_jobs_held", "jobs", held, sqlite_where=HELD, postgresql_where=HELD)
 
 
 def downgrade() -> None:

@@ -342,7 +342,7 @@ class Job(Base):
         Index("ix_jobs_suspect", "model", "crashes", "id", **_only("state = 'queued' AND crashes > 0")),
         Index("ix_jobs_owner", "owner", **_only("state = 'running'")),
         Index("ix_jobs_wait", "run_at", **_only("state = 'backoff'")),
-        Index("ix_jobs_held", "job_class", "batch_id", **_only("state = 'held'")),
+        Index("ix_jobs_held", "batch_id", "line_no", "job_class", **_only("state = 'held'")),
         Index("ix_jobs_single", "tenant_id", "id", **_only("batch_id IS NULL")),
         Index(
             "ix_jobs_single_custom_id",

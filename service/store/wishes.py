@@ -135,7 +135,7 @@ def renew_forgotten(db: Session) -> int:
 
     A lost worker's job may have been held in a transaction that ended after its batch had been resumed.
     """
-    held = exists().where(Job.state == HELD, Job.job_class == JobClass.BULK, Job.batch_id == Batch.id)
+    held = exists().where(Job.state == HELD, Job.batch_id == Batch.id)
     forgotten = and_(OPEN, Batch.paused_at.is_(None), Batch.wish_line.is_(None), held)
     found = db.scalars(select(Batch.id).where(forgotten)).all()
     if found:
