@@ -24,7 +24,8 @@ TAKES_LINES = (BatchState.VALIDATING, BatchState.IN_PROGRESS)
 class NewBatch:
     """What a batch starts with. manifest: the blob that holds its lines. base_dir: where relative paths start.
 
-    dedupe: equal lines are computed once. model, defaults: for lines that do not say. window_seconds: after which unfinished jobs expire.
+    dedupe: equal lines are computed once. model, defaults: for lines that do not say.
+    window_seconds: after which unfinished jobs expire.
     token_budget: it stops once its results have used so many. retries: which jobs of `retry_of` become its own.
     """
 
