@@ -123,11 +123,14 @@ class Client:
         """The models that can be asked for."""
         return list(self._get("/v1/models")["data"])
 
-    def upload(self, content: BinaryIO, filename: str, purpose: str) -> Json:
-        """Send a file, streaming it from disk."""
-        return self._json(
-            "POST", "/v1/files", files={"file": (filename, content)}, data={"purpose": purpose}, timeout=None
-        )
+    def upload(
+        self, content: BinaryIO, filename: str, purpose: str, *, expires_seconds: int | None = None
+    ) -> Json:
+        """Send a file, streaming it from disk. expires_seconds: after which the server forgets it."""
+        fields: dict[str, str] = {"purpose": purpose}
+        if expires_seconds is not None:
+            fields |= {"expires_after[anchor]": "created_at", "expires_after[seconds]": str(expires_seconds)}
+        return self._json("POST", "/v1/files", files={"file": (filename, content)}, data=fields, timeout=None)
 
     def create_batch(
         self,

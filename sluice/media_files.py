@@ -3,10 +3,14 @@
 import base64
 import mimetypes
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from service.errors import MediaUnavailable
+
+if TYPE_CHECKING:
+    from sluice.client import Client
 
 KINDS = ("image", "video", "audio")
 # A request's body is held in memory on its way; larger files travel as uploads.
@@ -18,6 +22,18 @@ class Uploads(Protocol):
 
     def upload(self, content: Any, filename: str, purpose: str) -> dict[str, Any]:
         """Send a file."""
+
+
+@dataclass(frozen=True)
+class PassingUploads:
+    """Uploads that the server forgets after so many seconds."""
+
+    client: "Client"
+    seconds: int
+
+    def upload(self, content: BinaryIO, filename: str, purpose: str) -> dict[str, Any]:
+        """Send a file."""
+        return self.client.upload(content, filename, purpose, expires_seconds=self.seconds)
 
 
 class Uploader:

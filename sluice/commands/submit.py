@@ -16,6 +16,9 @@ from sluice.commands.options import (
     url_option,
 )
 
+# What a dry run has uploaded can be submitted for a day.
+DRY_RUN_SECONDS = 24 * 3600
+
 
 @click.command("submit", short_help="Send a manifest and its media to a server.")
 @click.argument("manifest", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -46,16 +49,17 @@ def command(
     With --dry-run its lines are counted and some are measured; the exit code says whether none of them would fail.
     """
     from sluice.manifests import rewrite
-    from sluice.media_files import Uploader
+    from sluice.media_files import PassingUploads, Uploader
 
     wanted = {**defaults, "response_format": response_format(json_schema)}
     given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     with connected(url, key) as client:
-        uploader = Uploader(client)
+        uploads = PassingUploads(client, DRY_RUN_SECONDS) if dry_run else client
+        uploader = Uploader(uploads)
         with manifest.open("rb") as lines, tempfile.TemporaryFile() as fit_to_travel:
             fit_to_travel.writelines(rewrite(lines, manifest.resolve().parent, uploader.id_of))
             fit_to_travel.seek(0)
-            uploaded = client.upload(fit_to_travel, manifest.name, "batch")
+            uploaded = uploads.upload(fit_to_travel, manifest.name, "batch")
         if dry_run:
             return _tell(client.preflight(uploaded["id"], defaults=given), as_json=as_json)
         batch = client.create_batch(uploaded["id"], defaults=given, dedupe=dedupe)

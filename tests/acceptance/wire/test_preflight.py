@@ -183,7 +183,9 @@ def test_what_cannot_be_measured_is_refused(
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
 
 
-def test_the_command_line_tells_it_before_anything_runs(wire: Wire, tmp_path: Path) -> None:
+def test_the_command_line_tells_it_before_anything_runs(
+    wire: Wire, cats: httpx.Client, tmp_path: Path
+) -> None:
     Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
     manifest = tmp_path / "m.jsonl"
     manifest.write_bytes(lines({"image": "a.png"}, {"image": "gone.png"}, {"image": "file-" + "0" * 24}))
@@ -198,3 +200,6 @@ def test_the_command_line_tells_it_before_anything_runs(wire: Wire, tmp_path: Pa
     assert "1 line (2)" in told.stdout
     assert "line 3: " in told.stdout
     assert max(map(len, told.stdout.splitlines())) <= 80
+    uploaded = cats.get("/v1/files", params={"limit": 2}).json()["data"]
+    assert {file["filename"] for file in uploaded} == {"a.png", "m.jsonl"}
+    assert all(file["expires_at"] - file["created_at"] == 24 * 3600 for file in uploaded)
