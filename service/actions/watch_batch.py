@@ -27,15 +27,16 @@ def watch_batch(parts: Parts, caller: Caller, batch_id: str) -> Iterator[Progres
 
 def _events(watches: Watches, batch_id: str) -> Iterator[ProgressEvent | None]:
     told: ProgressEvent | None = None
-    told_at = 0.0
+    told_at, pause = 0.0, LOOK_SECONDS
     with watches.joined(batch_id) as watch:
         while told is None or not told.has_ended:
             seen = _look(watch)
             if seen is None or not _is_news(seen, told, time.monotonic() - told_at):
                 yield None
-                time.sleep(LOOK_SECONDS)
+                time.sleep(pause)
+                pause = min(EVENT_SECONDS, pause * 1.2)
                 continue
-            told, told_at = seen, time.monotonic()
+            told, told_at, pause = seen, time.monotonic(), LOOK_SECONDS
             yield seen
 
 
