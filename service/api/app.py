@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from flask import Flask, Response, request
+from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
@@ -71,6 +72,15 @@ class Api(OpenAPI):
                 response.headers.extend(headers)
                 return response
         return super().make_response(rv)
+
+    def register_api(self, api: APIBlueprint, **options: Any) -> None:
+        """Add a blueprint's routes. The library forgets what another one described at the same path."""
+        described = dict(self.paths)
+        super().register_api(api, **options)
+        for path, item in api.paths.items():
+            if path in described:
+                methods = {method: getattr(item, method) for method in item.model_fields_set}
+                self.paths[path] = described[path].model_copy(update=methods)
 
 
 def create_app(settings: Settings | None = None, parts: Parts | None = None) -> Flask:
