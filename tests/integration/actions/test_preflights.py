@@ -262,6 +262,23 @@ def test_an_ended_preflight_is_forgotten_with_its_lines_and_nothing_else(parts: 
     assert get_preflight(parts, ME, other).sample.measured == 2
 
 
+def test_a_key_makes_one_preflight_until_that_is_forgotten(parts: Parts) -> None:
+    def sent() -> str:
+        told = submit_lines(parts, ME, list(prompts(2)), BatchOptions(), 9, idempotency_key="once")
+        return told.id
+
+    first = sent()
+    assert (sent(), count(parts, Preflight), count(parts, File)) == (first, 1, 1)
+
+    cancel_preflight(parts, ME, first)
+    close_batches(parts, {first})
+    finished(parts, first)
+    delete_preflight(parts, ME, first)
+
+    assert sent() != first
+    assert count(parts, Preflight) == 1
+
+
 class _Killed(Exception):
     pass
 
