@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 TORCHVISION := $(shell sed -n '/^torchvision==/p' constraints.txt)
 
-.PHONY: install demo test unit integration conformance acceptance check bench bench-engine peers up clean
+.PHONY: install demo test unit integration conformance acceptance check bench bench-engine bench-api peers up clean
 .DEFAULT_GOAL := demo
 
 install: $(INSTALLED)
@@ -67,6 +67,10 @@ bench: install
 # Ours against what a user would pick instead: the plain loop, and every peer that `make peers` has set up.
 bench-engine: install
 	$(BIN)/python -m benchmarks.bench_engine
+
+# The web process: polls over a million stored jobs, and hundreds of streams at once.
+bench-api: install
+	$(BIN)/python -m benchmarks.bench_api
 
 peers:
 	PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" benchmarks/peers/setup.sh
