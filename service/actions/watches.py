@@ -57,11 +57,6 @@ class Watches:
         self._lock = threading.Lock()
         self._watches: dict[str, Watch] = {}
 
-    @property
-    def are_there(self) -> bool:
-        """Whether anybody watches anything."""
-        return bool(self._watches)
-
     @contextmanager
     def joined(self, batch_id: str) -> Iterator[Watch]:
         """The one watch of a batch, which ends with its last watcher."""

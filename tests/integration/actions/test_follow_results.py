@@ -18,6 +18,7 @@ from service.actions.read_results import follow_results, read_results
 from service.actions.recover_lost_work import recover_lost_work
 from service.actions.snapshot_results import Snapshot, snapshot_results
 from service.actions.watch_batch import watch_batch
+from service.actions.watches import LOOK_SECONDS
 from service.contract.callers import Caller
 from service.contract.jobs import ClaimedJob, Outcome
 from service.contract.progress_events import ProgressEvent
@@ -189,6 +190,12 @@ def test_all_watchers_of_a_batch_share_the_looks_at_it(parts: Parts, caller: Cal
 
     assert len({id(event) for event in events}) == 1
     assert len([statement for statement in statements if statement.startswith("SELECT")]) == 2
+    time.sleep(LOOK_SECONDS)
+    again = next(watch_batch(parts, caller, batch_id))
+    assert again is not None
+    assert again.jobs_per_second == 0  # a second look of the same watch
     for watcher in watchers:
         watcher.close()  # type: ignore[attr-defined]
-    assert not parts.watches.are_there
+    anew = next(watch_batch(parts, caller, batch_id))
+    assert anew is not None
+    assert anew.jobs_per_second is None  # the first look of another
