@@ -107,7 +107,7 @@ def _of_the_framework(error: HTTPException) -> Response:
 
 
 def _unforeseen(error: Exception) -> Response:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return error_response(StorageFull("The disk is full; nothing was accepted."))
     log.error("%s %s failed (%s)", request.method, request.path, current_request_id(), exc_info=error)
     return error_response(SluiceError(f"Something went wrong on our side. Request: {current_request_id()}."))

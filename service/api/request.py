@@ -1,6 +1,7 @@
 """How we read requests: strict JSON, uploads to disk, and a size limit for each."""
 
 import tempfile
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -66,7 +67,9 @@ class ApiRequest(Request):
         """Called by Flask at the end. An upload that broke off gives its disk space back now."""
         super().close()
         for spooled in self._spooled:
-            spooled.close()
+            # What did not fit on the disk does not fit now either, and closing tries again.
+            with suppress(OSError):
+                spooled.close()
 
     @cached_property
     def _spooled(self) -> list[IO[bytes]]:
