@@ -13,6 +13,8 @@ PATH_MODEL = "sluice.path_model"
 # A model's name may have slashes, and even end in /v1: the last one is the API's.
 _OF_A_MODEL = re.compile(r"/models/(?P<model>.+)(?P<path>/v1(?:/.*)?)", re.DOTALL)
 _DEEPINFRA = "/v1/openai"
+# What a person would guess that OpenAI's /v1/webhook_endpoints is called.
+_WEBHOOKS = "/v1/webhooks"
 
 
 class OtherPaths:
@@ -28,6 +30,9 @@ class OtherPaths:
             environ["PATH_INFO"] = match["path"]
         elif path == _DEEPINFRA or path.startswith(f"{_DEEPINFRA}/"):
             environ["PATH_INFO"] = "/v1" + path.removeprefix(_DEEPINFRA)
+        path = environ.get("PATH_INFO", "")
+        if path == _WEBHOOKS or path.startswith(f"{_WEBHOOKS}/"):
+            environ["PATH_INFO"] = "/v1/webhook_endpoints" + path.removeprefix(_WEBHOOKS)
         return self._app(environ, start_response)
 
 

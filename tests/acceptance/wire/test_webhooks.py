@@ -121,3 +121,12 @@ def test_a_webhook_that_could_do_no_good_is_refused(cats: httpx.Client, wrong: d
 
     assert refused.status_code == 400, refused.text
     assert refused.json()["error"]["param"] == param
+
+
+def test_a_webhook_is_found_by_its_short_name_too(cats: httpx.Client) -> None:
+    wanted = {"url": "https://example.com/", "events": ["batch.failed"]}
+    made = cats.post("/v1/webhooks", json=wanted).json()
+
+    assert made["event_types"] == ["batch.failed"]
+    assert cats.get(f"/v1/webhooks/{made['id']}").json()["url"] == wanted["url"]
+    assert cats.delete(f"/v1/webhooks/{made['id']}").json()["deleted"] is True
