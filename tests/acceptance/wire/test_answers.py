@@ -5,11 +5,13 @@ import json
 import time
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from front_door import sluice, write_manifest
 from huggingface_hub import InferenceClient
 from PIL import Image
 from wire_server import Wire
@@ -174,6 +176,17 @@ def test_another_batch_of_the_tenant_finds_what_the_first_has_computed(cats: htt
 
     seconds = [results["one"]["usage"]["total_time_sec"] for results in (first, second, plain)]
     assert [each > 0 for each in seconds] == [True, False, True]
+
+
+def test_the_command_line_asks_for_it(wire: Wire, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "lines.jsonl", [{"id": "one", "prompt": "Once?", "max_tokens": 4}])
+
+    told = sluice(
+        "submit", manifest, "--dedupe", "--json", "--url", wire.url, "--key", wire.cats, cwd=tmp_path
+    )
+
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["dedupe"] is True
 
 
 def run(
