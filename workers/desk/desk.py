@@ -83,8 +83,10 @@ class Desk:
             return
         seat.ended = True
         served = self._served[seat.job.model]
+        # First who follows: once the outcome is recorded, nobody asks for those who waited for it.
+        followers = served.reuse.followers_of(seat, outcome)
         self._recorder.record(with_provenance(outcome, seat, served.provenance))
-        for follower, same in served.reuse.followers_of(seat, outcome):
+        for follower, same in followers:
             self.settle(follower, same)
         if seat.is_chat or self._bulk_room(served):
             self._bell.set()

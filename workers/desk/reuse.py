@@ -82,10 +82,12 @@ class Reuse:
         """Those who waited for this seat, each with its answer; if there is none, one of them is computed instead."""
         if not isinstance(outcome, Succeeded):
             self.withdraw(seat)
-        elif seat.digest is not None:
-            given = _given(outcome, seat)
-            for follower in self._leaders.answer(seat, given):
-                yield follower, _again(follower.job, given)
+            return iter(())
+        if seat.digest is None:
+            return iter(())
+        given = _given(outcome, seat)
+        followers = self._leaders.answer(seat, given)
+        return ((follower, _again(follower.job, given)) for follower in followers)
 
     def withdraw(self, seat: Seat) -> None:
         """The seat will have no answer, or does not want one; who waits for it is computed instead."""
