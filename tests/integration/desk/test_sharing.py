@@ -59,7 +59,7 @@ def room(parts: Parts) -> Room:
 
 
 @pytest.fixture
-def request_() -> ChatRequest:
+def hello() -> ChatRequest:
     return read_chat_request({"messages": [{"role": "user", "content": "Hello"}]})
 
 
@@ -95,13 +95,13 @@ Leading = Callable[[], tuple[Seat, Seat]]
 
 
 @pytest.fixture
-def leading(room: Room, request_: ChatRequest) -> Leading:
+def leading(room: Room, hello: ChatRequest) -> Leading:
     """Makes two equal requests sit down, of which the first is to be computed and the second waits."""
 
     def sit_down() -> tuple[Seat, Seat]:
         first, second = room.sit(1), room.sit(2)
-        assert room.reuse.look(first, request_) is None
-        assert isinstance(room.reuse.look(second, request_), Waiting)
+        assert room.reuse.look(first, hello) is None
+        assert isinstance(room.reuse.look(second, hello), Waiting)
         return first, second
 
     return sit_down
