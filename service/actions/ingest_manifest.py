@@ -130,14 +130,15 @@ class _Ingest:
 
     def _commit(self, new: list[NewLine], end_offset: int, *, done: bool) -> bool:
         with self._parts.database.transaction() as db:
-            if not self._advance(db, len(new), end_offset, done=done):
+            if not self._advance(db, new, end_offset, done=done):
                 return False
             lines.insert_lines(db, self._batch, new)
         return True
 
-    def _advance(self, db: Session, num_lines: int, end_offset: int, *, done: bool) -> bool:
+    def _advance(self, db: Session, new: list[NewLine], end_offset: int, *, done: bool) -> bool:
+        model = next((line.model for line in new if line.error is None), None)
         return batches.advance_ingest(
-            db, self._batch.id, self._offset, end_offset, num_lines=num_lines, done=done
+            db, self._batch.id, self._offset, end_offset, num_lines=len(new), done=done, model=model
         )
 
     def _fail(self, code: str | None, message: str) -> None:

@@ -100,11 +100,19 @@ def page(db: Session, tenant_id: str, *, after: str | None = None, limit: int = 
 
 
 def advance_ingest(
-    db: Session, batch_id: str, from_offset: int, to_offset: int, *, num_lines: int, done: bool
+    db: Session,
+    batch_id: str,
+    from_offset: int,
+    to_offset: int,
+    *,
+    num_lines: int,
+    done: bool,
+    model: str | None = None,
 ) -> bool:
     """Move the ingest from one byte of the manifest to another, in the transaction that inserts the lines between.
 
-    False: another ingester has been here, or the batch takes no more lines; roll back what was inserted.
+    False: another ingester has been here, or the batch takes no more lines; roll back what was inserted. model: that
+    of the lines, by which a batch goes that was submitted without one.
     """
     return _moved(
         db,
@@ -114,6 +122,7 @@ def advance_ingest(
         total=Batch.total + num_lines,
         ingest_moved_at=database_now(),
         in_progress_at=func.coalesce(Batch.in_progress_at, database_now()),
+        model=func.coalesce(Batch.model, model),
         **({"ingested_at": database_now()} if done else {}),
     )
 

@@ -66,6 +66,7 @@ def test_output_files_go_when_the_batch_asked_for_it(client: openai.OpenAI) -> N
     )
     ended = wait_for(lambda: (seen := client.batches.retrieve(batch.id)).status == "completed" and seen)
 
+    assert ended.model == client.models.retrieve("default").id
     assert ended.output_file_id is not None
     output = client.files.retrieve(ended.output_file_id)
     assert (output.purpose, output.expires_at) == ("batch_output", output.created_at + 2 * HOUR)
