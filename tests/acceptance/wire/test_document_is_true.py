@@ -1,4 +1,4 @@
-"""Requests made up from /openapi.json, valid ones and wrong ones: never a 5xx, never an answer that it does not describe."""
+"""Requests made up from /openapi.json, valid and wrong: never a 5xx, never an answer that it does not describe."""
 
 import json
 import tempfile
