@@ -6,10 +6,10 @@ TORCH_INDEX ?=
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell \
     $(name) -c 'import ensurepip, sys, venv; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
 
-# Minutes that each step may take on two cores; with the 3 that .ci/run gives the install, 21 together.
+# Minutes that each step may take on two cores; with the 3 that .ci/run gives the install, 20 together.
 UNIT_MINUTES := 2
 INTEGRATION_MINUTES := 5
-CONFORMANCE_MINUTES := 5
+CONFORMANCE_MINUTES := 4
 ACCEPTANCE_MINUTES := 5
 CHECK_MINUTES := 1
 
