@@ -43,13 +43,13 @@ demo: install
 test: unit integration conformance acceptance
 
 unit: install
-	timeout $(UNIT_MINUTES)m $(BIN)/python -m pytest -q tests/unit
+	timeout $(UNIT_MINUTES)m $(BIN)/python -m pytest -q -n 2 tests/unit
 
 integration: install
-	timeout $(INTEGRATION_MINUTES)m $(BIN)/python -m pytest -q tests/integration
+	timeout $(INTEGRATION_MINUTES)m $(BIN)/python -m pytest -q -n 2 tests/integration
 
 conformance: install
-	timeout $(CONFORMANCE_MINUTES)m $(BIN)/python -m pytest -q tests/conformance
+	timeout $(CONFORMANCE_MINUTES)m $(BIN)/python -m pytest -q -n 2 tests/conformance
 
 acceptance: install
 	timeout $(ACCEPTANCE_MINUTES)m $(BIN)/python -m pytest -q tests/acceptance
@@ -59,7 +59,7 @@ check: install
 	$(BIN)/ruff format --check .
 	timeout $(CHECK_MINUTES)m $(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit/sluice/test_weight.py
+	$(BIN)/python -m pytest -q -n 2 tests/unit/sluice/test_weight.py
 
 bench: install
 	for name in ingest store slots engine end_to_end chat; do $(BIN)/python -m benchmarks.bench_$$name || exit 1; done
