@@ -59,7 +59,7 @@ check: install
 	$(BIN)/ruff format --check .
 	timeout $(CHECK_MINUTES)m $(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -n 2 tests/unit/sluice/test_weight.py
+	$(BIN)/python -m pytest -q tests/unit/sluice/test_weight.py
 
 bench: install
 	for name in ingest store slots engine end_to_end chat; do $(BIN)/python -m benchmarks.bench_$$name || exit 1; done
