@@ -3,8 +3,9 @@
     python -m benchmarks.bench_api [--jobs 1000000] [--streams 200] [--tokens 100] [--pace 0.1] [--postgres]
 
 One API process as `sluice serve` starts it, on SQLite (or the PostgreSQL of the test wheel), with a real broker. Polls
-come one after the other over one connection, and then from several at once. Chats are answered by `Talker`, not by a
-model: each word carries the clock of its sender, so that its way through Redis, the web process and HTTP is timed.
+come one after the other over one connection, and then from people who look once a second; `/health`, which looks at
+nothing, tells how much of that is the client's own. Chats are answered by `Talker`, not by a model: each word carries
+the clock of its sender, so that its way through Redis, the web process and HTTP is timed.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from sluice.launcher.stack import Stack
 JOBS_IN_A_BATCH = 100_000
 ANSWERED_SHARE = 0.9
 NUM_POLLS = 2000
-POLLERS = 8
+WATCHERS, SECONDS_BETWEEN_LOOKS = 50, 1.0
 
 FINISH = text(
     "UPDATE jobs SET state = 'succeeded', finished_at = created_at WHERE batch_id = :batch AND line_no <= :last"
@@ -83,27 +84,29 @@ def _insert(database: Database, batch_id: str, first: int, last: int, size: int)
 
 
 def print_polls(url: str, batch_ids: list[str], num_jobs: int) -> None:
-    """Time polls of batches and of jobs: one poller, then several at once."""
+    """Time polls of batches and of jobs: one poller without a pause, then many watchers."""
     chosen = random.Random(1)
     looks: dict[str, Callable[[], str]] = {
+        "/health": lambda: "/health",
         "batch": lambda: f"/v1/batches/{chosen.choice(batch_ids)}",
         "job": lambda: f"/v1/jobs/job_{chosen.randint(1, num_jobs)}",
         "failed lines": lambda: f"/v1/jobs?batch_id={chosen.choice(batch_ids)}&limit=20",
     }
     for name, look in looks.items():
-        for num_pollers in (1, POLLERS):
-            paths = [look() for _ in range(NUM_POLLS)]
-            seconds = _polls(url, paths, num_pollers)
-            print(f"poll {name:12} {num_pollers} at once  {_percentiles(seconds)}", flush=True)
+        paths = [look() for _ in range(NUM_POLLS)]
+        print(f"poll {name:12} one after the other  {_percentiles(_polls(url, paths, 1, 0.0))}", flush=True)
+        seconds = _polls(url, paths[: NUM_POLLS // 2], WATCHERS, SECONDS_BETWEEN_LOOKS)
+        print(f"poll {name:12} {WATCHERS} watchers          {_percentiles(seconds)}", flush=True)
 
 
-def _polls(url: str, paths: list[str], num_pollers: int) -> list[float]:
+def _polls(url: str, paths: list[str], num_pollers: int, pause: float) -> list[float]:
     seconds: list[float] = []
 
     def poll(mine: list[str]) -> None:
         with httpx.Client(base_url=url) as client:
             client.get("/health")
             for path in mine:
+                time.sleep(random.uniform(0, 2 * pause))
                 began = time.perf_counter()
                 client.get(path).raise_for_status()
                 seconds.append(time.perf_counter() - began)
@@ -198,9 +201,11 @@ def main() -> None:
             began = time.perf_counter()
             batch_ids = fill(parts.database, args.jobs)
             print(f"{name}: {args.jobs} jobs stored in {time.perf_counter() - began:.0f} s", flush=True)
-            print_polls(stack.url, batch_ids, args.jobs)
+            if args.jobs:
+                print_polls(stack.url, batch_ids, args.jobs)
             (web,) = psutil.Process(stack.pids()["api"]).children()
             with Talker(parts, MODEL, num_tokens=args.tokens, pace_seconds=args.pace):
+                asyncio.run(_hear_all(stack.url, 1))  # the first chat of a process imports what it rings with
                 for number in (1, args.streams):
                     print_streams(stack.url, web, number, args.tokens)
 
