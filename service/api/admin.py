@@ -11,6 +11,7 @@ from service.actions.read_keys import get_key, list_keys
 from service.actions.read_tenants import get_tenant, list_tenants
 from service.actions.revoke_key import revoke_key
 from service.api.context import current_caller, current_parts
+from service.api.described import Described
 from service.api.errors import REFUSALS
 from service.api.headers import IdempotencyHeader
 from service.contract.admin import (
@@ -42,7 +43,7 @@ class TenantPath(BaseModel):
     tenant_id: str
 
 
-class KeysQuery(BaseModel):
+class KeysQuery(Described):
     """A page of keys, newest first. tenant: whose; all tenants' by default. after: the last id of the page before."""
 
     tenant: str | None = None
@@ -50,7 +51,7 @@ class KeysQuery(BaseModel):
     limit: Limit = 100
 
 
-class TenantsQuery(BaseModel):
+class TenantsQuery(Described):
     """A page of tenants. after: the last id of the page before."""
 
     after: str | None = None

@@ -7,6 +7,7 @@ from service.actions.cancel_batch import cancel_batch
 from service.actions.read_batches import get_batch, list_batches
 from service.actions.submit_batch import submit_batch
 from service.api.context import current_caller, current_parts
+from service.api.described import Described
 from service.api.errors import REFUSALS
 from service.api.headers import IdempotencyHeader
 from service.api.paths import current_path_model
@@ -21,7 +22,7 @@ class BatchPath(BaseModel):
     batch_id: str
 
 
-class BatchesQuery(BaseModel):
+class BatchesQuery(Described):
     """A page of batches, newest first. after: the last id of the page before."""
 
     after: str | None = None

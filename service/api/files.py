@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from service.actions.read_files import delete_file, get_file, list_files, open_file
 from service.actions.upload_file import upload_file
 from service.api.context import current_caller, current_parts, current_request
+from service.api.described import Described
 from service.api.errors import REFUSALS
 from service.api.headers import IdempotencyHeader
 from service.channels.blobs import chunks_of
@@ -21,7 +22,7 @@ from service.errors import BadRequest
 api = APIBlueprint("files", __name__, url_prefix="/v1", abp_responses=REFUSALS)
 
 
-class UploadForm(BaseModel):
+class UploadForm(Described):
     """A multipart upload. expires_after: both of its fields, or neither."""
 
     file: FileStorage
@@ -50,7 +51,7 @@ class FilePath(BaseModel):
     file_id: str
 
 
-class FilesQuery(BaseModel):
+class FilesQuery(Described):
     """A page of files, newest first. after: the last id of the page before."""
 
     after: str | None = None

@@ -4,17 +4,18 @@ import re
 from collections.abc import Sequence
 
 from flask import Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from service.actions.follow_chat import ChatEvent, Quiet, Replied
 from service.actions.start_chat import StartedChat
+from service.api.described import Described
 
 IGNORED = "x-sluice-ignored"
 CACHE = "x-sluice-cache"
 PRINTABLE = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 
 
-class ChatHeaders(BaseModel):
+class ChatHeaders(Described):
     """x-wait-for-model: wait for a worker that still loads its model, instead of a 503.
 
     x-use-cache: whether an answer that an equal request has had will do, where a new one would be the same.
@@ -24,7 +25,7 @@ class ChatHeaders(BaseModel):
     use_cache: bool = Field(default=True, alias="x-use-cache")
 
 
-class IdempotencyHeader(BaseModel):
+class IdempotencyHeader(Described):
     """Idempotency-Key: the same key with the same body gives the same object again."""
 
     idempotency_key: str | None = Field(default=None, alias="Idempotency-Key", min_length=1, max_length=255)

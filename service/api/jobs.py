@@ -13,6 +13,7 @@ from service.actions.read_jobs import MAX_WAIT_SECONDS, get_job, list_jobs
 from service.actions.submit_job import submit_job
 from service.actions.submit_jobs import submit_jobs
 from service.api.context import current_caller, current_parts, current_request
+from service.api.described import Described
 from service.api.errors import REFUSALS
 from service.api.headers import IdempotencyHeader
 from service.api.paths import current_path_model
@@ -35,7 +36,7 @@ class JobsBody(RawModel):
     mimetypes: list[str] = ["application/json", *JSON_LINES]  # noqa: RUF012 - the library's own spelling
 
 
-class SubmitQuery(BaseModel):
+class SubmitQuery(Described):
     """Options of a submission. For JSON lines, `model`, `prompt` and `max_tokens` are for lines that do not say."""
 
     priority: int = Field(default=DEFAULT_PRIORITY, ge=1, le=MAX_PRIORITY)
@@ -54,13 +55,13 @@ class JobPath(BaseModel):
     job_id: str
 
 
-class WaitQuery(BaseModel):
+class WaitQuery(Described):
     """wait: seconds to wait for the job to end."""
 
     wait: float = Field(default=0, ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)
 
 
-class ListQuery(BaseModel):
+class ListQuery(Described):
     """A page of a batch's jobs in the order of its lines, or of the jobs that belong to no batch.
 
     custom_id: alone, it finds the jobs of that name in every batch and outside.

@@ -11,6 +11,7 @@ from service.actions.end_preflight import cancel_preflight, delete_preflight
 from service.actions.read_preflights import MAX_WAIT_SECONDS, get_preflight
 from service.actions.submit_preflight import submit_lines, submit_preflight
 from service.api.context import current_caller, current_parts, current_request
+from service.api.described import Described
 from service.api.errors import REFUSALS
 from service.api.headers import IdempotencyHeader
 from service.api.jobs import JSON_LINES
@@ -34,7 +35,7 @@ class PreflightBody(RawModel):
     mimetypes: list[str] = ["application/json", *JSON_LINES]  # noqa: RUF012 - the library's own spelling
 
 
-class LinesQuery(BaseModel):
+class LinesQuery(Described):
     """For JSON lines. model, prompt, max_tokens: for lines that do not say. sample: how many lines to measure."""
 
     base_dir: str | None = None
@@ -50,7 +51,7 @@ class PreflightPath(BaseModel):
     preflight_id: str
 
 
-class WaitForEnd(BaseModel):
+class WaitForEnd(Described):
     """wait: seconds to wait for the preflight to end."""
 
     wait: float = Field(default=0, ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)

@@ -13,6 +13,7 @@ from service.actions.follow_chat import ChatEvent, Quiet, follow_chat
 from service.actions.read_responses import FoundResponse, find_response, get_response, list_input_items
 from service.actions.start_response import Sender, start_response
 from service.api.context import current_caller, current_parts, current_request
+from service.api.described import Described
 from service.api.errors import REFUSALS
 from service.api.headers import CompletionHeaders, name_ignored
 from service.api.listening import first_word, listen, reply_in
@@ -32,14 +33,14 @@ class ResponsePath(BaseModel):
     response_id: str
 
 
-class RetrieveQuery(BaseModel):
+class RetrieveQuery(Described):
     """stream: its events from the beginning, or those after number `starting_after`."""
 
     stream: bool = False
     starting_after: int = Field(default=-1, ge=-1)
 
 
-class InputItemsQuery(BaseModel):
+class InputItemsQuery(Described):
     """A page of input items, the last first. after: the last id of the page before."""
 
     after: str | None = None

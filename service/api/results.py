@@ -7,13 +7,14 @@ from typing import Any, BinaryIO, Literal, cast
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.schema import Schema
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from service.actions.read_results import follow_results, read_results
 from service.actions.snapshot_results import snapshot_results
 from service.actions.watch_batch import watch_batch
 from service.api.batches import BatchPath
 from service.api.context import current_caller, current_parts, current_request
+from service.api.described import Described
 from service.api.errors import REFUSALS
 from service.api.lasting import lasting
 from service.api.sse import KEEP_ALIVE, event_stream, named_data
@@ -36,7 +37,7 @@ CONTENT_TYPES = {"jsonl": JSONL, "csv": f"{CSV}; charset=utf-8", "parquet": PARQ
 api = APIBlueprint("results", __name__, url_prefix="/v1", abp_responses=REFUSALS)
 
 
-class ResultsQuery(BaseModel):
+class ResultsQuery(Described):
     """Which results, and how they are told.
 
     cursor: what a line, or the header x-sluice-cursor, said; the answer goes on right after it. None: from the start.

@@ -11,11 +11,12 @@ import werkzeug.datastructures
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.file import FileStorage
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from service.actions.follow_chat import ChatEvent, Quiet, Replied
 from service.actions.start_transcription import forget_sound, keep_sound, start_transcription
 from service.api.context import current_caller, current_parts
+from service.api.described import Described
 from service.api.errors import REFUSALS
 from service.api.headers import ChatHeaders, name_ignored
 from service.api.listening import first_word, listen, reply_in
@@ -49,7 +50,7 @@ def _as_sent(value: object) -> object:
     return value if value is None or isinstance(value, str) else str(value)
 
 
-class TranscriptionForm(BaseModel):
+class TranscriptionForm(Described):
     """A multipart request. language: ISO 639-1. prompt: what the text may be about, and how it is spelt."""
 
     model_config = ConfigDict(extra="allow")

@@ -3,17 +3,18 @@
 import datetime
 
 from flask_openapi3.blueprint import APIBlueprint
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from service.actions.read_usage import FIRST_DAY, read_usage
 from service.api.context import current_caller, current_parts
+from service.api.described import Described
 from service.api.errors import REFUSALS
 from service.contract.usage import UsageGroup, UsageReport
 
 api = APIBlueprint("usage", __name__, url_prefix="/v1", abp_responses=REFUSALS)
 
 
-class UsageQuery(BaseModel):
+class UsageQuery(Described):
     """start, end: days (UTC), both included; the last 30 by default. tenant: another one's, for admin keys."""
 
     start: datetime.date | None = Field(default=None, ge=FIRST_DAY)

@@ -13,6 +13,7 @@ from service.actions.keep_webhooks import (
     update_webhook,
 )
 from service.api.context import current_caller, current_parts
+from service.api.described import Described
 from service.api.errors import REFUSALS
 from service.api.headers import IdempotencyHeader
 from service.contract.webhooks import (
@@ -36,7 +37,7 @@ class WebhookPath(BaseModel):
     webhook_endpoint_id: str
 
 
-class WebhooksQuery(BaseModel):
+class WebhooksQuery(Described):
     """A page of webhooks, newest first. after: the last id of the page before."""
 
     after: str | None = None
