@@ -7,7 +7,7 @@ from typing import Any
 from service.actions.deliver_webhooks import send_event
 from service.actions.once import Once, make_once
 from service.actions.parts import Parts
-from service.actions.wire import filled
+from service.actions.wire import filled, whole_seconds
 from service.channels.addresses import read_url
 from service.contract.callers import Caller
 from service.contract.ids import is_webhook_id
@@ -162,11 +162,7 @@ def _fields(row: Webhook, num_pending: int) -> dict[str, Any]:
         "signing_secret_hint": f"…{row.secret[-4:]}",
         "status": status,
         "pending": num_pending,
-        "last_delivered_at": _whole(row.delivered_at),
-        "last_failed_at": _whole(row.failed_at),
+        "last_delivered_at": whole_seconds(row.delivered_at),
+        "last_failed_at": whole_seconds(row.failed_at),
         "last_error": row.last_error,
     }
-
-
-def _whole(seconds: float | None) -> int | None:
-    return None if seconds is None else int(seconds)

@@ -1,7 +1,7 @@
 """Look at API keys: one, or a page of them."""
 
 from service.actions.parts import Parts
-from service.actions.wire import filled
+from service.actions.wire import filled, whole_seconds
 from service.contract.admin import KeyList, KeyObject
 from service.contract.ids import is_key_id, is_tenant_id
 from service.errors import NotFound
@@ -38,16 +38,12 @@ def key_object(row: Key) -> KeyObject:
         role=row.role,
         prefix=row.prefix,
         created_at=int(row.created_at),
-        expires_at=_whole(row.expires_at),
-        last_used_at=_whole(row.last_used_at),
-        revoked_at=_whole(row.revoked_at),
+        expires_at=whole_seconds(row.expires_at),
+        last_used_at=whole_seconds(row.last_used_at),
+        revoked_at=whole_seconds(row.revoked_at),
     )
 
 
 def unknown_key(param: str = "key_id") -> NotFound:
     """There is none."""
     return NotFound("There is no key of this id.", param=param, code="key_not_found")
-
-
-def _whole(seconds: float | None) -> int | None:
-    return None if seconds is None else int(seconds)

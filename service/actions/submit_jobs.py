@@ -1,16 +1,18 @@
 """Accept many requests in one body: a manifest that is kept as a file and becomes a batch at once."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from service.actions.fresh_blob import fresh_blob
-from service.actions.once import Once, StreamDigest, make_once
+from service.actions.keep_lines import keep_lines
+from service.actions.once import Once, make_once
 from service.actions.parts import Parts
 from service.actions.read_batches import get_batch
-from service.actions.submit_batch import MANIFEST_PURPOSE, check_options, create_batch
+from service.actions.submit_batch import check_options, create_batch
 from service.contract.batches import BatchObject, BatchOptions
 from service.contract.callers import Caller
 from service.contract.tickets import Ingest
-from service.store import batches, files
+from service.store import batches
 
 ROUTE = "/v1/jobs"
 
@@ -28,26 +30,14 @@ def submit_jobs(
     A sender that was cut off may send it again: the same idempotency key with the same lines gives the same batch.
     """
     check_options(parts, options)
-    file_id = files.new_id()
-    blob = f"files/{file_id}"
-    digest = StreamDigest(options.model_dump_json().encode())
-    size = parts.blobs.write(blob, digest.over(chunks), parts.settings.max_upload_bytes)
-    once = Once(ROUTE, idempotency_key, digest.hexdigest())
+    once = Once(ROUTE, idempotency_key)
+    lines = keep_lines(parts, chunks, options.model_dump_json())
+    once = replace(once, body_sha256=lines.sha256)
     new_id = batches.new_id()
-    with fresh_blob(parts, blob) as fresh, parts.database.transaction() as db:
+    with fresh_blob(parts, lines.blob) as fresh, parts.database.transaction() as db:
         batch_id = make_once(db, caller, once, new_id)
         fresh.is_wanted = batch_id == new_id
         if fresh.is_wanted:
-            file = files.insert(
-                db,
-                caller.tenant_id,
-                file_id=file_id,
-                key_id=caller.key_id,
-                filename=f"{batch_id}.jsonl",
-                purpose=MANIFEST_PURPOSE,
-                num_bytes=size,
-                blob=blob,
-            )
-            create_batch(db, batch_id, caller, file, options, parts.settings)
+            create_batch(db, batch_id, caller, lines.enter(db, caller, batch_id), options, parts.settings)
     parts.doorbell.ring(Ingest(batch_id))
     return get_batch(parts, caller, batch_id)

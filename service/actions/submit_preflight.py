@@ -2,20 +2,22 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 
 from sqlalchemy.orm import Session
 
 from service.actions.fresh_blob import fresh_blob
-from service.actions.once import Once, StreamDigest, make_once
+from service.actions.keep_lines import keep_lines
+from service.actions.once import Once, make_once
 from service.actions.parts import Parts
 from service.actions.read_preflights import get_preflight
-from service.actions.submit_batch import MANIFEST_PURPOSE, check_options, create_batch, manifest_file
+from service.actions.submit_batch import check_options, create_batch, manifest_file
 from service.contract.batches import BatchOptions
 from service.contract.callers import Caller
 from service.contract.endpoints import PREFLIGHT
 from service.contract.preflights import CreatePreflight, PreflightObject
 from service.contract.tickets import Ingest
-from service.store import files, preflights
+from service.store import preflights
 from service.store.tables import File
 
 # Measuring a line costs no time of the model's, and must not wait until a million lines have been answered.
@@ -49,26 +51,15 @@ def submit_lines(
 ) -> PreflightObject:
     """Store a stream of JSONL as a file, from which a batch can be made later, and measure it."""
     check_options(parts, options)
-    file_id = files.new_id()
-    blob = f"files/{file_id}"
-    digest = StreamDigest(f"{sample} {options.model_dump_json()}".encode())
-    size = parts.blobs.write(blob, digest.over(chunks), parts.settings.max_upload_bytes)
-    once = Once(f"{PREFLIGHT}#lines", idempotency_key, digest.hexdigest())
+    once = Once(f"{PREFLIGHT}#lines", idempotency_key)
+    lines = keep_lines(parts, chunks, f"{sample} {options.model_dump_json()}")
+    once = replace(once, body_sha256=lines.sha256)
     new_id = preflights.new_id()
-    with fresh_blob(parts, blob) as fresh, parts.database.transaction() as db:
+    with fresh_blob(parts, lines.blob) as fresh, parts.database.transaction() as db:
         preflight_id = make_once(db, caller, once, new_id, is_there=lambda made: _is_there(db, made))
         fresh.is_wanted = preflight_id == new_id
         if fresh.is_wanted:
-            file = files.insert(
-                db,
-                caller.tenant_id,
-                file_id=file_id,
-                key_id=caller.key_id,
-                filename=f"{preflight_id}.jsonl",
-                purpose=MANIFEST_PURPOSE,
-                num_bytes=size,
-                blob=blob,
-            )
+            file = lines.enter(db, caller, preflight_id)
             _create(parts, db, preflight_id, caller, file, options, sample)
     parts.doorbell.ring(Ingest(preflight_id))
     return get_preflight(parts, caller, preflight_id)

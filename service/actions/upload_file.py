@@ -1,6 +1,7 @@
 """Keep an upload: first its bytes, durably, then its row."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from service.actions.fresh_blob import fresh_blob
 from service.actions.once import Once, StreamDigest, make_once
@@ -31,12 +32,12 @@ def upload_file(
     """
     if purpose not in PURPOSES:
         raise BadRequest(f"`purpose` must be one of {', '.join(PURPOSES)}.", param="purpose")
-    Once(ROUTE, idempotency_key)
+    once = Once(ROUTE, idempotency_key)
     new_id, name = files.new_id(), plain_name(filename)
     blob = f"files/{new_id}"
     digest = StreamDigest(f"{purpose}\n{name}\n{expires_in_seconds}\n".encode())
     size = parts.blobs.write(blob, _not_empty(digest.over(chunks)), parts.settings.max_upload_bytes)
-    once = Once(ROUTE, idempotency_key, digest.hexdigest())
+    once = replace(once, body_sha256=digest.hexdigest())
     with fresh_blob(parts, blob) as fresh, parts.database.transaction() as db:
         file_id = make_once(
             db,

@@ -32,7 +32,7 @@ def file_object(row: File) -> FileObject:
         created_at=int(row.created_at),
         filename=row.filename,
         purpose=row.purpose,
-        expires_at=_whole(row.expires_at),
+        expires_at=whole_seconds(row.expires_at),
     )
 
 
@@ -49,19 +49,19 @@ def batch_object(row: Batch, counts: Counts) -> BatchObject:
         output_file_id=row.output_file_id,
         error_file_id=row.error_file_id,
         created_at=int(row.created_at),
-        in_progress_at=_whole(row.in_progress_at),
-        expires_at=_whole(row.expires_at),
-        finalizing_at=_whole(row.finalizing_at),
-        completed_at=_whole(row.completed_at),
-        failed_at=_whole(row.failed_at),
-        expired_at=_whole(row.expired_at),
-        cancelling_at=_whole(row.cancelling_at),
-        cancelled_at=_whole(row.cancelled_at),
+        in_progress_at=whole_seconds(row.in_progress_at),
+        expires_at=whole_seconds(row.expires_at),
+        finalizing_at=whole_seconds(row.finalizing_at),
+        completed_at=whole_seconds(row.completed_at),
+        failed_at=whole_seconds(row.failed_at),
+        expired_at=whole_seconds(row.expired_at),
+        cancelling_at=whole_seconds(row.cancelling_at),
+        cancelled_at=whole_seconds(row.cancelled_at),
         request_counts=_request_counts(row, counts),
         usage=_usage(counts),
         metadata=row.user_metadata,
         priority=row.priority,
-        paused_at=_whole(row.paused_at),
+        paused_at=whole_seconds(row.paused_at),
         token_budget=row.token_budget,
         dedupe=row.dedupe,
         retry_of=row.retry_of,
@@ -80,7 +80,7 @@ def job_object(view: JobView) -> JobObject:
         line=view.line_no,
         attempts=view.attempt,
         created_at=int(view.created_at),
-        finished_at=_whole(view.finished_at),
+        finished_at=whole_seconds(view.finished_at),
         response=view.result if succeeded else None,
         error=None if succeeded else view.result,
         usage=usage_body(view.usage) if succeeded else None,
@@ -116,5 +116,6 @@ def _usage(counts: Counts) -> BatchUsage:
     )
 
 
-def _whole(seconds: float | None) -> int | None:
+def whole_seconds(seconds: float | None) -> int | None:
+    """A moment as clients expect it: Unix seconds without a fraction."""
     return None if seconds is None else int(seconds)

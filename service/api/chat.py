@@ -1,38 +1,24 @@
 """POST /v1/chat/completions, whole and streamed."""
 
-import logging
-import time
 from collections import Counter
 from collections.abc import Generator, Iterator
-from contextlib import closing
-from itertools import chain
 from typing import Any
 
 import orjson
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 
-from service.actions.follow_chat import ChatEvent, Quiet, Replied
+from service.actions.follow_chat import ChatEvent, Replied
 from service.actions.start_chat import StartedChat, start_chat
 from service.api.context import current_caller, current_parts, current_request
 from service.api.errors import REFUSALS
 from service.api.headers import CompletionHeaders, name_ignored, tell_cache
-from service.api.listening import first_word, last_word, listen
+from service.api.listening import first_word, last_word, listen, told
 from service.api.paths import current_path_model
-from service.api.sse import (
-    DONE,
-    KEEP_ALIVE,
-    KEEP_ALIVE_SECONDS,
-    ClientGone,
-    data,
-    event_stream,
-)
+from service.api.sse import data, event_stream
 from service.contract.openai import ChatRequest, chunk, ignored_fields, usage_chunk
 from service.contract.replies import ChatCompletion
 from service.contract.streams import Delta
-from service.errors import SluiceError
-
-log = logging.getLogger(__name__)
 
 api = APIBlueprint("chat", __name__, url_prefix="/v1", abp_responses=REFUSALS)
 
@@ -73,60 +59,46 @@ def _whole(events: Iterator[ChatEvent], chat: StartedChat) -> Response:
 
 def _stream(events: Generator[ChatEvent, None, None], chat: StartedChat, body: ChatRequest) -> Response:
     first = first_word(events)
-    response = event_stream(_Told(chat, body).events(first, events))
+    line = _Line(chat, body)
+    response = event_stream(told(first, events, line.said, line.opening()))
     tell_cache(response, chat, first)
     return response
 
 
-class _Told:
-    """A chat's events as the bytes of a stream."""
+class _Line:
+    """How a chat's events stand on the line."""
 
     def __init__(self, chat: StartedChat, request: ChatRequest) -> None:
         self._names: dict[str, Any] = {"job_id": chat.job_id, "created": chat.created, "model": chat.model}
         self._num_choices = request.num_choices
         self._include_usage = request.include_usage
         self._num_calls: Counter[int] = Counter()
-        self._last_write = time.monotonic()
 
-    def events(self, first: ChatEvent, rest: Generator[ChatEvent, None, None]) -> Iterator[bytes]:
-        try:
-            with closing(rest):
-                for index in range(self._num_choices):
-                    yield self._chunk({"role": "assistant", "content": ""}, index=index)
-                for event in chain([first], rest):
-                    yield from self._said(event)
-        except ClientGone:
-            return
-        except SluiceError as error:
-            yield data({"error": error.as_dict()})
-        except Exception:
-            log.exception("A stream broke off.")
-            yield data({"error": SluiceError("Something went wrong on our side.").as_dict()})
+    def opening(self) -> Iterator[bytes]:
+        """Every choice begins with its role."""
+        for index in range(self._num_choices):
+            yield self._chunk({"role": "assistant", "content": ""}, index=index)
 
-    def _said(self, event: ChatEvent) -> Iterator[bytes]:
-        match event:
-            case Delta():
-                yield self._more(event)
-            case Replied(body, rest):
-                yield from self._ending(body, rest)
-            case Quiet() if time.monotonic() - self._last_write > KEEP_ALIVE_SECONDS:
-                self._last_write = time.monotonic()
-                yield KEEP_ALIVE
+    def said(self, event: Delta | Replied) -> Iterator[bytes]:
+        """One event; the reply is the last."""
+        if isinstance(event, Delta):
+            yield self._more(event)
+        else:
+            yield from self._ending(event.body, event.rest)
 
     def _more(self, delta: Delta) -> bytes:
-        told: dict[str, Any] = {"content": delta.text} if delta.text or not delta.tool_calls else {}
+        said: dict[str, Any] = {"content": delta.text} if delta.text or not delta.tool_calls else {}
         if delta.tool_calls:
             first = self._num_calls[delta.index]
             self._num_calls[delta.index] += len(delta.tool_calls)
-            told["tool_calls"] = [
+            said["tool_calls"] = [
                 {"index": number, **call} for number, call in enumerate(delta.tool_calls, start=first)
             ]
-        return self._chunk(told, index=delta.index, logprobs=delta.logprobs)
+        return self._chunk(said, index=delta.index, logprobs=delta.logprobs)
 
     def _chunk(self, delta: dict[str, Any], **choice: Any) -> bytes:
-        self._last_write = time.monotonic()
-        told = chunk(**self._names, delta=delta, **choice)
-        return data(told | {"usage": None} if self._include_usage else told)
+        said = chunk(**self._names, delta=delta, **choice)
+        return data(said | {"usage": None} if self._include_usage else said)
 
     def _ending(self, body: dict[str, Any], rest: tuple[Delta, ...]) -> Iterator[bytes]:
         yield from map(self._more, rest)
@@ -134,4 +106,3 @@ class _Told:
             yield self._chunk({}, index=choice["index"], finish_reason=choice["finish_reason"])
         if self._include_usage:
             yield data(usage_chunk(**self._names, usage=body["usage"]))
-        yield DONE

@@ -1,7 +1,10 @@
 """A request that waits for its job's reply, and gives the job up when its client has left."""
 
+import logging
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from itertools import chain
 from typing import Any
 
 from flask import request
@@ -9,8 +12,12 @@ from flask import request
 from service.actions.cancel_job import cancel_job
 from service.actions.follow_chat import ChatEvent, Quiet, Replied, follow_chat
 from service.actions.parts import Parts
-from service.api.sse import KEEP_ALIVE_SECONDS, ClientGone, client_is_gone
+from service.api.sse import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, ClientGone, client_is_gone, data
 from service.contract.callers import Caller
+from service.contract.streams import Delta
+from service.errors import SluiceError
+
+log = logging.getLogger(__name__)
 
 
 def listen(
@@ -60,3 +67,34 @@ def first_word(events: Iterator[ChatEvent]) -> ChatEvent:
         if not isinstance(event, Quiet) or time.monotonic() > patience_ends:
             return event
     raise AssertionError("a job ends with its reply or an error")
+
+
+def told(
+    first: ChatEvent,
+    rest: Generator[ChatEvent, None, None],
+    say: Callable[[Delta | Replied], Iterator[bytes]],
+    opening: Iterable[bytes] = (),
+) -> Iterator[bytes]:
+    """A job's events as the bytes of a stream, with signs of life between them; an error is its last event.
+
+    say: what stands on the line for an event. opening: what stands there before the first.
+    """
+    last_write = time.monotonic()
+    try:
+        with closing(rest):
+            yield from opening
+            for event in chain([first], rest):
+                if not isinstance(event, Quiet):
+                    last_write = time.monotonic()
+                    yield from say(event)
+                elif time.monotonic() - last_write > KEEP_ALIVE_SECONDS:
+                    last_write = time.monotonic()
+                    yield KEEP_ALIVE
+        yield DONE
+    except ClientGone:
+        return
+    except SluiceError as error:
+        yield data({"error": error.as_dict()})
+    except Exception:
+        log.exception("A stream broke off.")
+        yield data({"error": SluiceError("Something went wrong on our side.").as_dict()})

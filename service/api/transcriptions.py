@@ -1,10 +1,7 @@
 """/v1/audio/transcriptions: a sound as text, through a chat model that hears."""
 
-import logging
-import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from itertools import chain
 from typing import Annotated, BinaryIO, Literal, cast
 
 import werkzeug.datastructures
@@ -13,15 +10,15 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.file import FileStorage
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from service.actions.follow_chat import ChatEvent, Quiet, Replied
+from service.actions.follow_chat import ChatEvent, Replied
 from service.actions.start_transcription import forget_sound, keep_sound, start_transcription
 from service.api.context import current_caller, current_parts
 from service.api.described import Described
 from service.api.errors import REFUSALS
 from service.api.headers import ChatHeaders, name_ignored
-from service.api.listening import first_word, listen, reply_in
+from service.api.listening import first_word, listen, reply_in, told
 from service.api.paths import current_path_model
-from service.api.sse import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, ClientGone, data, event_stream
+from service.api.sse import data, event_stream
 from service.channels.blobs import chunks_of
 from service.contract.chat import ignored_fields
 from service.contract.plain_errors import Refused
@@ -35,9 +32,6 @@ from service.contract.transcriptions import (
     TranscriptionRequest,
     transcription_of,
 )
-from service.errors import SluiceError
-
-log = logging.getLogger(__name__)
 
 api = APIBlueprint("transcriptions", __name__, url_prefix="/v1", abp_responses=REFUSALS)
 
@@ -92,7 +86,7 @@ def create_transcription(header: ChatHeaders, form: TranscriptionForm) -> Respon
     """Write down what is said in a recording. OpenAI: POST /v1/audio/transcriptions."""
     events = _heard(form, wait_for_model=header.wait_for_model)
     if form.stream:
-        response = event_stream(_told(first_word(events), events))
+        response = event_stream(told(first_word(events), events, _said))
     else:
         with closing(events):
             response = _whole(transcription_of(reply_in(events)), form.response_format)
@@ -129,28 +123,6 @@ def _whole(transcription: Transcription, response_format: str) -> Response:
     if response_format == "text":
         return Response(transcription.text + "\n", content_type="text/plain; charset=utf-8")
     return Response(transcription.model_dump_json(), content_type="application/json")
-
-
-def _told(first: ChatEvent, rest: Generator[ChatEvent, None, None]) -> Iterator[bytes]:
-    """The job's events as OpenAI's."""
-    last_write = time.monotonic()
-    try:
-        with closing(rest):
-            for event in chain([first], rest):
-                if not isinstance(event, Quiet):
-                    last_write = time.monotonic()
-                    yield from _said(event)
-                elif time.monotonic() - last_write > KEEP_ALIVE_SECONDS:
-                    last_write = time.monotonic()
-                    yield KEEP_ALIVE
-        yield DONE
-    except ClientGone:
-        return
-    except SluiceError as error:
-        yield data({"error": error.as_dict()})
-    except Exception:
-        log.exception("A stream broke off.")
-        yield data({"error": SluiceError("Something went wrong on our side.").as_dict()})
 
 
 def _said(event: Delta | Replied) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from scripted_worker import ScriptedWorker
 
 from service.actions.parts import Parts, assemble
-from service.api import chat
+from service.api import listening
 from service.api.app import create_app
 from service.contract.lifecycle import JobState
 from service.settings import Settings
@@ -78,7 +78,7 @@ def test_a_chat_that_nobody_takes_is_given_up_and_cancelled(http: FlaskClient, p
 def test_a_stream_says_now_and_then_that_it_is_alive_and_its_end_frees_the_slot(
     http: FlaskClient, parts: Parts, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(chat, "KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(listening, "KEEP_ALIVE_SECONDS", 0.1)
     response = http.post(PATH, json=body_of("stall", stream=True))
     pieces: Iterator[bytes] = iter(response.response)
     assert orjson.loads(next(pieces)[6:])["choices"][0]["delta"]["role"] == "assistant"
